@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/e27efefb/sluice/pkg/auth"
+	"github.com/e27efefb/sluice/pkg/transfer"
+	"github.com/e27efefb/sluice/services/internal/cli"
+)
+
+// certCmd makes a development CA and certificates.
+type certCmd struct {
+	Dir     string        `arg:"" help:"Directory for ca.pem, server.pem, NAME.pem and their keys." type:"path"`
+	Host    []string      `help:"Names and addresses of the server's certificate." default:"localhost,127.0.0.1,::1"`
+	Server  string        `help:"Name of the server's files." default:"server"`
+	Client  []string      `help:"Principals to make client certificates for." placeholder:"NAME"`
+	For     time.Duration `name:"valid-for" help:"How long certificates are valid; 0: the default." default:"0s"`
+	Replace bool          `help:"Replace certificates that are there (the CA is always kept)."`
+}
+
+// Help shows examples in the help text.
+func (certCmd) Help() string {
+	return `Makes what is missing and keeps what is there, so it can run at every start.
+
+  receiver cert ./secrets --host files.example --client ci
+  receiver serve --listen :7400 --tls-cert secrets/server.pem --tls-key secrets/server-key.pem --client-ca secrets/ca.pem
+  sender send x.tar --to files.example:7400 --tls-ca secrets/ca.pem --tls-cert secrets/ci.pem --tls-key secrets/ci-key.pem`
+}
+
+func (c *certCmd) run(a *app) error {
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return fmt.Errorf("make certificates: %w", err)
+	}
+	caCert, caKey := c.files("ca")
+	ca, err := auth.LoadCA(caCert, caKey, time.Now)
+	if _, serr := os.Stat(caKey); errors.Is(serr, fs.ErrNotExist) {
+		if ca, err = auth.GenerateCA("Sluice development CA", 0, time.Now); err == nil {
+			err = ca.Pair().Write(caCert, caKey, false)
+			fmt.Fprintln(a.stdout, caCert)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.write(a, c.Server, func() (auth.Pair, error) { return ca.IssueServer(c.Host, c.For) }); err != nil {
+		return err
+	}
+	for _, name := range c.Client {
+		p, err := auth.ParsePrincipal(name)
+		if err != nil {
+			return &cli.Usage{Err: err}
+		}
+		if err := c.write(a, fileName(name), func() (auth.Pair, error) { return ca.IssueClient(p, c.For) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fileName turns a principal, which may be a URI, into the name of a file.
+func fileName(principal string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`/\:`, r) {
+			return '_'
+		}
+		return r
+	}, principal)
+}
+
+func (c *certCmd) files(name string) (cert, key string) {
+	return filepath.Join(c.Dir, name+".pem"), filepath.Join(c.Dir, name+"-key.pem")
+}
+
+func (c *certCmd) write(a *app, name string, issue func() (auth.Pair, error)) error {
+	cert, key := c.files(name)
+	if _, err := os.Stat(cert); err == nil && !c.Replace {
+		return nil
+	}
+	pair, err := issue()
+	if err != nil {
+		return err
+	}
+	if err := pair.Write(cert, key, c.Replace); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.stdout, cert)
+	return err
+}
+
+// tokenCmd makes a bearer token.
+type tokenCmd struct {
+	Principal string        `arg:"" help:"Who the token stands for."`
+	Tokens    string        `help:"Token file that the hash is added to." required:"" type:"path" placeholder:"FILE"`
+	Out       string        `help:"File for the secret (mode 0600); default: standard output." type:"path" placeholder:"FILE"`
+	Expires   time.Duration `help:"How long the token is good; 0: for ever." default:"0s"`
+	IfMissing bool          `help:"Do nothing when --out is there already."`
+}
+
+// Help shows examples in the help text.
+func (tokenCmd) Help() string {
+	return `The token file holds hashes only; a running receiver reads it again when it changes.
+
+  receiver token ci --tokens tokens.txt --out ci.token --expires 2160h
+  SLUICE_TOKEN=$(cat ci.token) sender send x.tar --to files.example:7400 --tls-ca ca.pem`
+}
+
+func (c *tokenCmd) run(a *app) error {
+	if c.Out != "" && c.IfMissing {
+		if _, err := os.Stat(c.Out); err == nil {
+			return nil
+		}
+	}
+	p, err := auth.ParsePrincipal(c.Principal)
+	if err != nil {
+		return &cli.Usage{Err: err}
+	}
+	var expires time.Time
+	if c.Expires > 0 {
+		expires = time.Now().Add(c.Expires)
+	}
+	secret, line, err := auth.NewToken(p, expires)
+	if err != nil {
+		return &cli.Usage{Err: err}
+	}
+	f, err := os.OpenFile(c.Tokens, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // hashes only
+	if err != nil {
+		return fmt.Errorf("add token: %w", err)
+	}
+	_, err = fmt.Fprintln(f, line)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("add token to %s: %w", transfer.Quote(c.Tokens), err)
+	}
+	if c.Out == "" {
+		_, err = fmt.Fprintln(a.stdout, secret)
+		return err
+	}
+	if err := os.WriteFile(c.Out, []byte(secret+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write token: %w", err)
+	}
+	return nil
+}
+
+// receiptKey is the path of the key that signs receipts, below the root.
+func receiptKey(root string) string {
+	return filepath.Join(root, transfer.StageDir, "receipt-key.pem")
+}
+
+// publicKeyCmd prints the key that verifies receipts.
+type publicKeyCmd struct {
+	Dir string `help:"The receiver's directory." default:"./inbox" type:"path"`
+}
+
+func (c *publicKeyCmd) run(a *app) error {
+	s, err := auth.LoadSigner(receiptKey(c.Dir))
+	if err != nil {
+		return err
+	}
+	_, err = a.stdout.Write(s.PublicPEM())
+	return err
+}
+
+// verifyReceiptCmd checks a signed receipt.
+type verifyReceiptCmd struct {
+	Receipt string `arg:"" help:"File with the envelope, or with the receipt or event that holds one (--json); - for standard input."`
+	Key     string `help:"Public key (PEM), as receiver public-key prints it." required:"" type:"path" placeholder:"FILE"`
+	JSON    bool   `name:"json" help:"Print the receipt as JSON."`
+}
+
+// Help shows examples in the help text.
+func (verifyReceiptCmd) Help() string {
+	return `  receiver public-key --dir ./inbox > receiver.pub
+  sender send x.tar --json | tail -n 1 > receipt.json
+  receiver verify-receipt receipt.json --key receiver.pub
+
+Exit code 0: signed by that key; 5: not.`
+}
+
+func (c *verifyReceiptCmd) run(a *app) error {
+	pem, err := os.ReadFile(c.Key)
+	if err != nil {
+		return cli.Usagef("read key: %w", err)
+	}
+	keys, err := auth.ParsePublicKeys(pem)
+	if err != nil {
+		return err
+	}
+	text, err := readFileOr(a.stdin, c.Receipt)
+	if err != nil {
+		return err
+	}
+	envelope, err := findEnvelope(text)
+	if err != nil {
+		return err
+	}
+	r, keyID, err := auth.OpenReceipt(envelope, keys...)
+	if err != nil {
+		return &transfer.Error{Kind: transfer.Corrupt, Op: "verify receipt", Path: c.Receipt, Err: err, Hint: "the receipt was changed, or another receiver signed it"}
+	}
+	if c.JSON {
+		return cli.JSONLine(a.stdout, r)
+	}
+	fmt.Fprintf(a.stdout, "good signature by key %s\n", keyID)
+	fmt.Fprintf(a.stdout, "transfer %s, %d files, %s, committed %s\n", r.ID, r.FileCount, cli.Size(r.Bytes), r.Committed.Format(time.RFC3339))
+	for _, f := range r.Files {
+		fmt.Fprintf(a.stdout, "  %-9s %s  %s\n", f.Outcome, transfer.Quote(f.Path), f.Digest)
+	}
+	return nil
+}
+
+// findEnvelope looks for the envelope: the text itself, a receipt's, or that of
+// the receipt in a --json event.
+func findEnvelope(text []byte) ([]byte, error) {
+	var o struct {
+		PayloadType string `json:"payloadType"`
+		Envelope    []byte `json:"envelope"`
+		Receipt     *struct {
+			Envelope []byte `json:"envelope"`
+		} `json:"receipt"`
+	}
+	text = bytes.TrimSpace(text)
+	if err := json.Unmarshal(text, &o); err != nil {
+		return nil, transfer.Errorf(transfer.Invalid, "verify receipt", "", "the file is not JSON: %w", err)
+	}
+	switch {
+	case o.PayloadType != "":
+		return text, nil
+	case len(o.Envelope) > 0:
+		return o.Envelope, nil
+	case o.Receipt != nil && len(o.Receipt.Envelope) > 0:
+		return o.Receipt.Envelope, nil
+	}
+	return nil, transfer.Errorf(transfer.Invalid, "verify receipt", "", "the file holds no signed receipt").WithHint("keep the receipt line of sender send --json")
+}

@@ -1,0 +1,13 @@
+package main
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/e27efefb/sluice/services/internal/reference"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestCommandsDocument(t *testing.T) { reference.Check(t, &grammar{}, "sender") }
