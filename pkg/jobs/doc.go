@@ -18,7 +18,9 @@
 // and queues it again. The job's id is the transfer's id, the receiver's
 // idempotency key: data that the receiver holds is not sent again, and a
 // transfer that was committed before the crash returns its receipt, so nothing
-// is published twice.
+// is published twice. Where a job may go to one of several receivers, the one that
+// is about to commit is stored first (Live.Committing): after a crash nobody else
+// gets the job before that one has answered.
 //
 // # Why one layer retries
 //

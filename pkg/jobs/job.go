@@ -108,20 +108,24 @@ func (p Progress) ETA() time.Duration {
 
 // Job is one durable record.
 type Job struct {
-	ID       transfer.ID       `json:"id"` // also the transfer's id
-	Spec     Spec              `json:"spec"`
-	State    State             `json:"state"`
-	Attempts int               `json:"attempts"` // runs begun
-	Failures int               `json:"failures"` // runs that failed in a way that can heal, since the last success or Retry
-	NextAt   time.Time         `json:"next_at,omitzero"`
-	Created  time.Time         `json:"created"`
-	Updated  time.Time         `json:"updated"`
-	Finished time.Time         `json:"finished,omitzero"`
-	Kind     transfer.Kind     `json:"kind"`
-	Reason   string            `json:"reason,omitempty"`
-	Hint     string            `json:"hint,omitempty"`
-	Progress Progress          `json:"progress,omitzero"`
-	Receipt  *transfer.Receipt `json:"receipt,omitempty"`
+	ID       transfer.ID   `json:"id"` // also the transfer's id
+	Spec     Spec          `json:"spec"`
+	State    State         `json:"state"`
+	Attempts int           `json:"attempts"` // runs begun
+	Failures int           `json:"failures"` // runs that failed in a way that can heal, since the last success or Retry
+	NextAt   time.Time     `json:"next_at,omitzero"`
+	Created  time.Time     `json:"created"`
+	Updated  time.Time     `json:"updated"`
+	Finished time.Time     `json:"finished,omitzero"`
+	Kind     transfer.Kind `json:"kind"`
+	Reason   string        `json:"reason,omitempty"`
+	Hint     string        `json:"hint,omitempty"`
+	Progress Progress      `json:"progress,omitzero"`
+	// Committing is the receiver of a group that was asked, or was about to be
+	// asked, to commit: only it can tell whether the job is published, see
+	// Live.Committing. It stays after the end. "": none was.
+	Committing string            `json:"committing,omitempty"`
+	Receipt    *transfer.Receipt `json:"receipt,omitempty"`
 }
 
 // Filter chooses jobs for a page of a list.

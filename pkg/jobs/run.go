@@ -14,6 +14,7 @@ import (
 // through it. Safe for concurrent use.
 type Live struct {
 	q      *Queue
+	id     transfer.ID
 	cancel context.CancelCauseFunc
 
 	mu       sync.Mutex
@@ -45,6 +46,26 @@ func (l *Live) Progress() Progress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.progress
+}
+
+// Committing stores durably that the receiver to is about to be asked to commit
+// the job; "" says that it never committed. A runner that may send a job to one
+// of several receivers calls it before the commit: after a crash, Job.Committing
+// names the only one that may have published. The error is Canceled when the job
+// was cancelled meanwhile, and else that of the file; nothing may be committed then.
+func (l *Live) Committing(to string) error {
+	_, err := l.q.db.change(l.id, func(j *Job) error {
+		if j.State.Final() {
+			return errCanceled
+		}
+		j.Committing, j.Updated = to, l.q.cfg.Now().UTC()
+		if to != "" {
+			j.Progress = l.Progress()
+			j.Progress.To, j.Progress.Lanes, j.Progress.Rate = to, 0, 0
+		}
+		return nil
+	})
+	return err
 }
 
 // OnLimit has f called with the new limit when the job is updated.
@@ -124,7 +145,7 @@ func (q *Queue) next() (transfer.ID, bool) {
 		return best, false
 	}
 	delete(q.pending, best)
-	q.running[best] = &Live{q: q, cancel: func(error) {}}
+	q.running[best] = &Live{q: q, id: best, cancel: func(error) {}}
 	q.perRecv[bp.receiver]++
 	return best, true
 }

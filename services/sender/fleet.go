@@ -165,18 +165,14 @@ func (f *fleet) names() string {
 }
 
 // choose picks the receiver for an attempt: the named one, or of a group the
-// healthiest. A job whose bytes were all acknowledged stays where it is: its
-// commit may have published it already.
-func (f *fleet) choose(target, current string, committing bool) (*member, error) {
+// healthiest.
+func (f *fleet) choose(target, current string) (*member, error) {
 	if m := f.members[target]; m != nil {
 		return m, nil
 	}
 	list := f.groups[target]
 	if len(list) == 0 {
 		return nil, transfer.Errorf(transfer.NotFound, "find receiver", "", "%s is not configured any more", transfer.Quote(target))
-	}
-	if committing && slices.Contains(list, current) {
-		return f.members[current], nil
 	}
 	candidates := make([]health.Candidate, len(list))
 	for i, name := range list {

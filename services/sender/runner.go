@@ -22,16 +22,14 @@ func (f *fleet) Run(ctx context.Context, j jobs.Job, live *jobs.Live) (*transfer
 }
 
 func (f *fleet) attempt(ctx context.Context, j jobs.Job, live *jobs.Live) (_ *transfer.Receipt, err error) {
-	committing := j.Progress.Bytes > 0 && j.Progress.Acked >= j.Progress.Bytes
-	m, err := f.choose(j.Spec.Receiver, j.Progress.To, committing)
+	m, err := f.place(ctx, &j, live)
 	if err != nil {
 		return nil, err
 	}
 	log := f.s.log.With("job", j.ID, "receiver", m.name, "attempt", j.Attempts)
-	begin(live, &j, m)
 	defer func() { noteGone(live, m, err) }()
 	if j.Attempts > 1 {
-		if r := f.committed(ctx, &j); r != nil {
+		if r := m.committed(ctx, j.ID); r != nil {
 			log.Info("job was committed before")
 			return r, nil
 		}
@@ -48,7 +46,7 @@ func (f *fleet) attempt(ctx context.Context, j jobs.Job, live *jobs.Live) (_ *tr
 	defer src.Close()
 	rep := &reporter{live: live, monitor: m.monitor, to: m.name, began: time.Now()}
 	cfg := send.Config{
-		Receiver: m.far, DialLane: m.far.DialLane, Source: src, ID: j.ID, Options: specOptions(&j.Spec),
+		Receiver: f.farOf(&j, m, live), DialLane: m.far.DialLane, Source: src, ID: j.ID, Options: specOptions(&j.Spec),
 		Lanes: j.Spec.Lanes, Limit: j.Spec.Limit, Retries: -1, Timeout: f.s.cfg.Timeout, Logger: log, Observer: rep,
 	}
 	if m.monitor != nil {
@@ -78,38 +76,6 @@ func (f *fleet) attempt(ctx context.Context, j jobs.Job, live *jobs.Live) (_ *tr
 		res.Receipt.Counts[transfer.FailedFile.String()] += res.Left
 	}
 	return res.Receipt, nil
-}
-
-// committed asks for the receipt of an attempt whose answer to the commit was
-// lost, before anything is sent: the source may have changed since, and in a
-// group another member may have it.
-func (f *fleet) committed(ctx context.Context, j *jobs.Job) *transfer.Receipt {
-	list := f.groups[j.Spec.Receiver]
-	if len(list) == 0 {
-		list = []string{j.Spec.Receiver}
-	}
-	for _, name := range list {
-		m := f.members[name]
-		if m == nil || m.monitor != nil && m.monitor.State() == health.Dead {
-			continue
-		}
-		if info, err := m.far.Control.Get(ctx, j.ID); err == nil && info.State == transfer.StateCommitted && info.Receipt != nil {
-			return info.Receipt
-		}
-	}
-	return nil
-}
-
-// begin starts the progress of an attempt where the last one at the same
-// receiver ended: an attempt that fails early must not forget that all was
-// acknowledged, see choose.
-func begin(live *jobs.Live, j *jobs.Job, m *member) {
-	p := jobs.Progress{To: m.name}
-	if j.Progress.To == m.name {
-		p = j.Progress
-		p.Lanes, p.Rate, p.Note = 0, 0, ""
-	}
-	live.Report(p)
 }
 
 // noteGone leaves a note on a job that waits because its receiver does not answer.
