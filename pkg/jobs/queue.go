@@ -36,6 +36,11 @@ type Config struct {
 	Logger         *slog.Logger  // nil: none
 	Now            func() time.Time
 	Jitter         func() float64 // in [0, 1); nil: 0.5 always
+	// Ended is told of each job once its end is durable, also of each end of one
+	// that was retried after an end; nil: nobody. It may be called from several
+	// goroutines at once and delays the queue as long as it takes. A crash between
+	// the two loses the call.
+	Ended func(*Job)
 }
 
 func (c *Config) defaults() {
@@ -61,6 +66,9 @@ func (c *Config) defaults() {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Ended == nil {
+		c.Ended = func(*Job) {}
 	}
 	if c.Jitter == nil {
 		c.Jitter = func() float64 { return 0.5 }
@@ -217,13 +225,6 @@ func (q *Queue) List(f Filter) (Page, error) {
 	return p, err
 }
 
-// Counts tells how many jobs wait and run.
-func (q *Queue) Counts() (waiting, running int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.pending), len(q.running)
-}
-
 // broadcast tells watchers that something changed; q.mu is held.
 func (q *Queue) broadcast() {
 	close(q.changed)
@@ -353,8 +354,9 @@ func (q *Queue) Cancel(_ context.Context, principal string, id transfer.ID, reas
 	if reason == "" {
 		reason = "cancelled by its caller"
 	}
+	ended := false
 	j, err := q.db.change(id, func(j *Job) error {
-		if j.State.Final() {
+		if ended = !j.State.Final(); !ended {
 			return nil
 		}
 		j.end(Canceled, q.cfg.Now())
@@ -375,6 +377,9 @@ func (q *Queue) Cancel(_ context.Context, principal string, id transfer.ID, reas
 	q.broadcast()
 	q.mu.Unlock()
 	q.kick()
+	if ended {
+		q.cfg.Ended(j)
+	}
 	return j, nil
 }
 

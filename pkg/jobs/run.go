@@ -204,6 +204,9 @@ func (q *Queue) attempt(parent context.Context, id transfer.ID) {
 		q.cfg.Logger.Error("store outcome of job", "job", id, "err", serr)
 		done = nil
 	}
+	if done != nil && done.State.Final() {
+		q.cfg.Ended(done)
+	}
 	q.settle(id, done)
 }
 

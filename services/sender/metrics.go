@@ -18,6 +18,7 @@ type metrics struct {
 	repaired prometheus.Counter
 	seconds  prometheus.Histogram
 	states   *prometheus.GaugeVec
+	finished *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -28,22 +29,36 @@ func newMetrics() *metrics {
 		repaired: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_sender_repaired_chunks_total", Help: "Chunks sent again after verification."}),
 		seconds:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_sender_job_seconds", Help: "Time of the attempt that succeeded.", Buckets: prometheus.ExponentialBuckets(0.01, 4, 10)}),
 		states:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_sender_receiver_state", Help: "1 for the state that each receiver is in."}, []string{"receiver", "state"}),
+		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_sender_jobs_finished_total", Help: "Jobs that ended, by state and kind of failure."}, []string{"state", "kind"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": cli.Version(), "service": "sender"}})
 	info.Set(1)
-	m.registry.MustRegister(m.bytes, m.resent, m.repaired, m.seconds, m.states, info,
+	m.registry.MustRegister(m.bytes, m.resent, m.repaired, m.seconds, m.states, m.finished, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 func (m *metrics) watchQueue(q *jobs.Queue) {
-	for name, value := range map[string]func() int{
-		"waiting": func() int { w, _ := q.Counts(); return w },
-		"running": func() int { _, r := q.Counts(); return r },
-	} {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "sluice_sender_jobs", Help: "Unfinished jobs.", ConstLabels: prometheus.Labels{"state": name},
-		}, func() float64 { return float64(value()) }))
+	m.registry.MustRegister(queueCollector{q})
+}
+
+// ended counts a job that has ended.
+func (m *metrics) ended(j *jobs.Job) {
+	m.finished.WithLabelValues(j.State.String(), j.Kind.String()).Inc()
+}
+
+// queueCollector looks at the queue when it is asked.
+type queueCollector struct{ q *jobs.Queue }
+
+func queueDesc() *prometheus.Desc {
+	return prometheus.NewDesc("sluice_sender_jobs", "Unfinished jobs.", []string{"state"}, nil)
+}
+
+func (queueCollector) Describe(c chan<- *prometheus.Desc) { c <- queueDesc() }
+
+func (qc queueCollector) Collect(c chan<- prometheus.Metric) {
+	for state, n := range qc.q.Depth() {
+		c <- prometheus.MustNewConstMetric(queueDesc(), prometheus.GaugeValue, float64(n), state.String())
 	}
 }
 

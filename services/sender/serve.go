@@ -208,7 +208,7 @@ func (s *service) open() (err error) {
 	}
 	s.queue, err = jobs.Open(jobs.Config{
 		Path: filepath.Join(dir, "jobs.db"), Runner: s.fleet, MaxRunning: c.MaxRunning, MaxPerReceiver: c.MaxPerReceiver, MaxQueued: c.MaxQueued,
-		MaxRetries: c.MaxRetries, BackoffMax: c.BackoffMax, KeepFinished: c.KeepFinished, Logger: s.log, Jitter: jitter,
+		MaxRetries: c.MaxRetries, BackoffMax: c.BackoffMax, KeepFinished: c.KeepFinished, Logger: s.log, Jitter: jitter, Ended: s.metrics.ended,
 	})
 	if err != nil {
 		return err
