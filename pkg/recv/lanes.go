@@ -128,6 +128,23 @@ func (r *Receiver) serveConn(ctx context.Context, conn net.Conn) {
 	kind := l.serve()
 	if kind != laneGone {
 		r.refuse(ctx, conn, kind)
+		return
+	}
+	if t, ok := conn.(*tls.Conn); ok {
+		awaitFIN(ctx, t)
+	}
+}
+
+// awaitFIN lets the sender be the first that closes an encrypted lane: its
+// half-close is a record (close_notify, RFC 8446, section 6.1), answered by ours,
+// and FIN comes after that. A lane without TLS has sent FIN already.
+func awaitFIN(ctx context.Context, conn *tls.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(lingerTime))
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if conn.CloseWrite() == nil {
+		var b [1]byte
+		_, _ = conn.NetConn().Read(b[:])
 	}
 }
 

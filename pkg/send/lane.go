@@ -74,6 +74,7 @@ type lane struct {
 	opened   time.Time
 	rtt      time.Duration
 	greeted  bool
+	halved   bool // half-closed: nothing more will be sent
 	dead     error
 	gone     atomic.Bool // dead is set
 	replaced bool
@@ -88,12 +89,12 @@ func newLane(s *session, num int) *lane {
 	return l
 }
 
-// run opens the lane and works until the queue is closed (nil) or it breaks.
+// run opens the lane and works until the queue rests or is closed (nil) or it breaks.
 // Whatever was not acknowledged is given back before it returns.
 func (l *lane) run(ctx context.Context, addr string, careful bool) error {
 	l.addr = addr
 	l.mu.Lock()
-	l.conn, l.greeted, l.replaced, l.noted = nil, false, false, false
+	l.conn, l.greeted, l.halved, l.replaced, l.noted = nil, false, false, false, false
 	l.flights, l.head, l.inFlight, l.total = l.flights[:0], 0, 0, 0
 	l.mu.Unlock()
 	start := time.Now()
@@ -136,23 +137,49 @@ func (l *lane) run(ctx context.Context, addr string, careful bool) error {
 	return err
 }
 
-// finish half-closes, and waits for the receiver's last acknowledgements.
+// lastWait bounds the wait for the receiver's end of a lane whose frames are all
+// acknowledged: it has nothing to do but to close.
+const lastWait = 10 * time.Second
+
+// finish half-closes, and waits for the receiver's last acknowledgements and its
+// close. In this order the sender's end is the one that the kernel keeps in
+// TIME_WAIT, and the receiver's port is free for a restart.
 func (l *lane) finish(read <-chan struct{}) {
-	if cw, ok := l.conn.(interface{ CloseWrite() error }); ok {
-		if cw.CloseWrite() == nil {
-			_ = l.conn.SetReadDeadline(time.Now().Add(2 * time.Second))
-			<-read
-		}
+	if l.halfClose() {
+		_ = l.conn.SetReadDeadline(time.Now().Add(lastWait))
+		<-read
 	}
 }
 
-// kill cuts the connection; the first reason stays.
+// halfClose says that no more comes; false when that cannot be said.
+func (l *lane) halfClose() bool {
+	l.mu.Lock() // what the receiver answers to it is judged after it
+	defer l.mu.Unlock()
+	defer l.cond.Broadcast()
+	l.halved = true
+	cw, ok := l.conn.(interface{ CloseWrite() error })
+	return ok && cw.CloseWrite() == nil
+}
+
+// waitHalved waits until an open lane has half-closed, or is dead.
+func (l *lane) waitHalved() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.conn != nil && l.greeted && !l.halved && l.dead == nil {
+		l.cond.Wait()
+	}
+}
+
+// kill ends the connection; the first reason stays. What is no normal end resets
+// it, so that nothing of a dead lane is sent any more.
 func (l *lane) kill(why error) {
 	l.mu.Lock()
 	if l.dead == nil && why != nil {
 		l.dead = why
 		l.gone.Store(true)
-		resetOnClose(l.conn)
+		if !normalEnd(why) {
+			resetOnClose(l.conn)
+		}
 	}
 	l.cond.Broadcast()
 	if !l.noted {
@@ -291,16 +318,37 @@ func (l *lane) readAcks() {
 		l.flush()
 		have = copy(buf, buf[used:have])
 		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) || err == io.EOF { //nolint:errorlint // Read returns it bare
-				err = errClosed
-			}
-			l.kill(err)
+			l.kill(l.endOf(err))
 			return
 		}
 	}
 }
 
-var errClosed = errors.New("the receiver closed the lane")
+var (
+	errClosed = errors.New("the receiver closed the lane")
+	errDone   = errors.New("both ends closed the lane")
+)
+
+// endOf says what the error means with which reading ended.
+func (l *lane) endOf(err error) error {
+	eof := err == io.EOF //nolint:errorlint // Read returns it bare
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case eof && l.halved:
+		return errDone
+	case eof, errors.Is(err, os.ErrDeadlineExceeded):
+		return errClosed
+	}
+	return err
+}
+
+// normalEnd tells whether a lane ended by closing in both directions: after our
+// half-close, or because the receiver has committed and wants nothing more.
+func normalEnd(why error) bool {
+	var end laneEnd
+	return errors.Is(why, errDone) || (errors.As(why, &end) && end.kind == transfer.OK)
+}
 
 // laneEnd is what the receiver said when it ended a lane.
 type laneEnd struct {

@@ -24,7 +24,8 @@ func (s *session) slot(num int) {
 		s.q.laneDown()
 		if err == nil || s.ctx.Err() != nil {
 			s.t.obs.lane(LaneState{Lane: num, Addr: addr, Event: "closed"})
-			return
+			failures, careful = 0, false
+			continue // a repair may want it again
 		}
 		if l.total > 0 {
 			failures = 0

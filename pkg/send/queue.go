@@ -46,6 +46,7 @@ type queue struct {
 	pending int64 // chunks waiting or in flight
 	hashing int64 // what else must end before the commit: held chunks to hash, files to look at again
 	offered bool  // nothing will be added but what is given back or repaired
+	resting bool  // all is acknowledged and goes to be verified: lanes close
 	closed  bool
 	idle    int // lanes that wait for work
 	live    int // lanes that are open
@@ -62,6 +63,7 @@ func newQueue(wanted int) *queue {
 func (q *queue) add(it item, n, octets int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.resting = false
 	q.fifo = append(q.fifo, it)
 	q.chunks += n
 	q.pending += n
@@ -81,6 +83,7 @@ func (q *queue) giveBack(its []item) {
 		q.chunks += n
 		q.octets += octets
 	}
+	q.resting = false
 	q.back = append(q.back, its...)
 	q.cond.Broadcast()
 }
@@ -98,8 +101,8 @@ func (q *queue) measure(it item) (n, octets int64) {
 	}
 }
 
-// pull waits for work; false when the queue is closed or dead is set (call wake
-// then).
+// pull waits for work; false when the queue rests or is closed, or dead is set
+// (call wake then).
 func (q *queue) pull(dead *atomic.Bool) (item, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -126,6 +129,9 @@ func (q *queue) pull(dead *atomic.Bool) (item, bool) {
 				}
 			}
 			return q.taken(piece), true
+		}
+		if q.resting {
+			break
 		}
 		q.cond.Wait()
 	}
@@ -187,15 +193,21 @@ func (q *queue) offerDone() {
 	q.cond.Broadcast()
 }
 
-// drained waits until everything is offered, acknowledged and hashed; false when
-// the queue was closed before.
+// drained waits until everything is offered, acknowledged and hashed, and lets the
+// lanes half-close; work that is added later (repair) opens new ones. It is false
+// when the queue was closed before.
 func (q *queue) drained() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !q.closed && !(q.offered && q.pending == 0 && q.hashing == 0) {
 		q.cond.Wait()
 	}
-	return !q.closed
+	if q.closed {
+		return false
+	}
+	q.resting = true
+	q.cond.Broadcast()
+	return true
 }
 
 // close makes every waiter return.

@@ -21,12 +21,19 @@ import (
 
 // receiver is the real engine over the real store, with lanes on loopback.
 type receiver struct {
-	view *recv.View
-	dir  string
-	stop func()
+	view  *recv.View
+	dir   string
+	lanes string // where lanes go
+	stop  func()
 }
 
 func serve(tb testing.TB, dir string) *receiver {
+	tb.Helper()
+	return serveOn(tb, dir, func(ln net.Listener) net.Listener { return ln })
+}
+
+// serveOn serves lanes on what wrap makes of the listener.
+func serveOn(tb testing.TB, dir string, wrap func(net.Listener) net.Listener) *receiver {
 	tb.Helper()
 	st, err := store.Open(store.Config{Root: dir})
 	if err != nil {
@@ -42,7 +49,7 @@ func serve(tb testing.TB, dir string) *receiver {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = r.ServeLanes(ctx, ln) })
+	wg.Go(func() { _ = r.ServeLanes(ctx, wrap(ln)) })
 	wg.Go(func() { _ = r.Run(ctx) })
 	var once sync.Once
 	stop := func() {
@@ -57,7 +64,7 @@ func serve(tb testing.TB, dir string) *receiver {
 		})
 	}
 	tb.Cleanup(stop)
-	return &receiver{view: r.As(recv.Caller{Principal: "tester"}), dir: dir, stop: stop}
+	return &receiver{view: r.As(recv.Caller{Principal: "tester"}), dir: dir, lanes: ln.Addr().String(), stop: stop}
 }
 
 func dial(ctx context.Context, addr string) (net.Conn, error) {

@@ -126,7 +126,19 @@ func (s *session) run(res *Result) (*transfer.Receipt, error) {
 	if len(s.bad) > 0 {
 		return nil, errAgain
 	}
+	s.restLanes()
 	return s.commit()
+}
+
+// restLanes waits until the idle lanes have half-closed: the receiver ends what is
+// open when it commits, and its FIN would be the first.
+func (s *session) restLanes() {
+	s.mu.Lock()
+	lanes := append([]*lane(nil), s.lanes...)
+	s.mu.Unlock()
+	for _, l := range lanes {
+		l.waitHalved()
+	}
 }
 
 // startLanes lets lanes open as soon as there is work for them.

@@ -113,6 +113,7 @@ func (s *session) repair(files []uint32) error {
 	if !s.q.drained() {
 		return s.cause()
 	}
+	s.restLanes()
 	return nil
 }
 
