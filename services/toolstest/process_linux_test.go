@@ -128,11 +128,17 @@ func (p ports) swap(text string, back bool) string {
 }
 
 // startReceiver runs receiver serve until the test ends.
-func startReceiver(t *testing.T) *receiver {
+func startReceiver(t *testing.T, flags ...string) *receiver {
 	t.Helper()
-	dir := t.TempDir()
-	cmd := program(t, dir, "receiver", "serve", "--json", "--dir", "inbox", "--listen", "127.0.0.1:0", "--data-listen", "127.0.0.1:0",
-		"--ping-listen", "127.0.0.1:0", "--admin-listen", "off", "--plain-listen", "127.0.0.1:0", "--echo-listen", "127.0.0.1:0")
+	return startReceiverIn(t, t.TempDir(), flags...)
+}
+
+func startReceiverIn(t *testing.T, dir string, flags ...string) *receiver {
+	t.Helper()
+	cmd := program(t, dir, append([]string{
+		"receiver", "serve", "--json", "--dir", "inbox", "--listen", "127.0.0.1:0", "--data-listen", "127.0.0.1:0",
+		"--ping-listen", "127.0.0.1:0", "--admin-listen", "off", "--plain-listen", "127.0.0.1:0", "--echo-listen", "127.0.0.1:0",
+	}, flags...)...)
 	log := newOutput()
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()

@@ -20,7 +20,9 @@ type recording struct {
 	b strings.Builder
 }
 
-func record(t *testing.T) *recording { return &recording{t: t, r: startReceiver(t)} }
+func record(t *testing.T, flags ...string) *recording {
+	return &recording{t: t, r: startReceiver(t, flags...)}
+}
 
 // run shows a command with what it prints; input is what is typed or piped.
 func (r *recording) run(code int, input string, args ...string) {
