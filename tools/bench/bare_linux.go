@@ -29,6 +29,7 @@ func roles() map[string]func(ctx context.Context, args []string, stdout io.Write
 		"bare-send":    bareSend,
 		"pipe-receive": pipeReceive,
 		"pipe-send":    pipeSend,
+		"echo":         echo,
 	}
 }
 

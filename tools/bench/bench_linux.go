@@ -76,7 +76,7 @@ func (b *bench) skip(what string, why error) {
 
 // measure runs every case that was chosen, place by place.
 func (b *bench) measure(ctx context.Context) error {
-	for _, part := range []func(context.Context) error{b.inMemory, b.onDisk, b.overLink, b.growth, b.pings} {
+	for _, part := range []func(context.Context) error{b.inMemory, b.onDisk, b.overLink, b.growth, b.services, b.tls, b.pings} {
 		if err := part(ctx); err != nil {
 			return err
 		}

@@ -114,13 +114,17 @@ func prefixed(prefix, argv []string) []string {
 }
 
 // sluice is this project with one digest.
-func sluice(digest string) contender {
-	return contender{name: "sluice " + digest, run: func(ctx context.Context, t *trial) (sample, error) {
+func sluice(digest string) contender { return sluiceWith("sluice "+digest, digest, nil, nil) }
+
+// sluiceWith is this project with further flags at both ends.
+func sluiceWith(name, digest string, serverFlags, clientFlags []string) contender {
+	return contender{name: name, run: func(ctx context.Context, t *trial) (sample, error) {
 		server := []string{
 			filepath.Join(t.bin, "receiver"), "serve", "--dir", t.out, "--listen", t.place.host + ":0", "--data-listen", t.place.host + ":0",
 			"--ping-listen", "off", "--admin-listen", "off", "--json",
 		}
 		client := []string{filepath.Join(t.bin, "sender"), "send", t.work.path, "--digest", digest, "-v"}
+		server, client = append(server, serverFlags...), append(client, clientFlags...)
 		if t.place.remote() {
 			server, client = append(server, "--no-tls", "--no-auth"), append(client, "--no-tls")
 		}

@@ -28,6 +28,27 @@
 // sampled every 50 ms, and ru_maxrss of wait4 where that is larger than this
 // process, which it inherits. A speed is in units of 10⁶ octets a second.
 //
+// # Services
+//
+// The sections services/… start `sender serve` and `receiver serve` and call
+// them by gRPC as other programs do, 64 callers on connections and loopback
+// addresses of their own: calls are limited for each address.
+//
+//   - submit: jobs one after another (median, p99) and from all callers at once,
+//     each durable on a real disk when it is answered, while the only place for a
+//     running job is taken; beside it a bare write and fdatasync. Then the
+//     memory of the sender with 10,000 queued jobs.
+//   - ended: jobs a second from submit to receipt, both ends on the real disk.
+//   - at-once: 1,000 transfers, each held back by its rate limit until all have a
+//     lane, then let go. Peak memory of the receiver.
+//   - pages: pages of 100 of 100,000 finished jobs, by each kind of filter, also
+//     of filters that match nothing.
+//   - rpc: a call of the control plane without and with TLS, and an echo over a
+//     bare TCP connection, in turn.
+//
+// tls/… is a place like tmpfs where one big file moves without TLS, with TLS,
+// and with --data-plain.
+//
 // # Limits
 //
 // A run that takes longer than -limit is stopped, counted as that, and not

@@ -3,7 +3,7 @@ package main
 import "fmt"
 
 // goal is a ratio, or an amount, that is to be reached. The source is the
-// project's list of goals for two cores.
+// project's list of goals for two cores; a goal with a star is the bench's own.
 type goal struct {
 	says   string
 	value  float64 // 0: not measured
@@ -95,5 +95,5 @@ func (r *results) goals(s sizing) []goal {
 		}
 		all = append(all, g)
 	}
-	return all
+	return append(all, r.serviceGoals(s)...)
 }

@@ -49,7 +49,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	set.IntVar(&o.rounds, "rounds", 5, "rounds of each case")
-	set.StringVar(&only, "only", "", "measure only the cases that match: tmpfs/…, ext4/…, wan/loss0%/…, memory/…, pings")
+	set.StringVar(&only, "only", "", "measure only the cases that match: tmpfs/…, ext4/…, wan/loss0%/…, tls/…, memory/…, services/(submit|ended|at-once|pages|rpc), pings")
 	set.StringVar(&who, "contenders", "", "measure only the contenders whose name matches, such as sluice|bare|rsync")
 	set.BoolVar(&o.quick, "quick", false, "one round of small amounts, to see that everything works")
 	set.StringVar(&o.bin, "bin", "bin", "directory of sender and receiver")
@@ -106,7 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 
 // write puts the tables on stdout, or into the file.
 func (b *bench) write(stdout io.Writer) error {
-	if len(b.results.reports)+len(b.results.growth)+len(b.results.pings) == 0 {
+	if len(b.results.reports)+len(b.results.growth)+len(b.results.pings)+len(b.results.figures) == 0 {
 		return fmt.Errorf("nothing was measured: %v", b.results.left)
 	}
 	text := b.results.text(b.sizes)

@@ -35,7 +35,7 @@ func (r *results) page(text, notes string) string {
 // text is all tables.
 func (r *results) text(s sizing) string {
 	var b strings.Builder
-	b.WriteString("## Goals\n\n" + goalTable(r.goals(s)))
+	b.WriteString("## Goals\n\n" + goalTable(r.goals(s)) + "\nA goal with a star was set by this bench so that a step back is seen; the others are the project's.\n")
 	b.WriteString("\n## The machine\n\n")
 	for _, line := range r.machine {
 		fmt.Fprintf(&b, "- %s\n", line)
@@ -59,6 +59,9 @@ func (r *results) text(s sizing) string {
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", g.name, mebibytes(g.send), mebibytes(g.recv), seconds(g.took))
 		}
+	}
+	if len(r.figures) > 0 {
+		b.WriteString("\n" + r.serviceTable())
 	}
 	if len(r.pings) > 0 {
 		b.WriteString("\n## Pings\n\nReplies a second over loopback, by `BenchmarkReplies` of pkg/health: `plain` is a loop that reads and\nwrites back and does nothing else, `batch` reads and writes 32 at once, `waiting` is how many requests\nare on their way.\n\n| | replies/s | × plain |\n|---|---|---|\n")

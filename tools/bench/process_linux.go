@@ -254,10 +254,13 @@ func children(pid int) []int {
 }
 
 // highWater is VmHWM of pid in octets, 0 if it is gone.
-func highWater(pid int) int64 {
+func highWater(pid int) int64 { return statusField(pid, "VmHWM:") }
+
+// statusField is an amount of /proc/PID/status in octets, 0 if pid is gone.
+func statusField(pid int, name string) int64 {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // gone: no line
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			kib, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
 			return kib << 10
 		}

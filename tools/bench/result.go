@@ -133,6 +133,7 @@ type results struct {
 	reports []*report
 	growth  []growth
 	pings   []ping
+	figures []figure // of the services
 	missing []tool
 	left    []string // what was not measured, and why
 	rounds  int

@@ -17,6 +17,7 @@ type sizing struct {
 	ext4      int64   // octets of the image
 	goSource  string  // part of GOROOT
 	pingTime  string  // go test's -benchtime
+	services  serviceSizing
 }
 
 const smallFile = 4 << 10 // octets
@@ -25,7 +26,7 @@ func fullSizing() sizing {
 	return sizing{
 		big: 2e9, small: 20_000, durable: 100_000, wan: []int64{100e6, 800e6},
 		growFiles: []int64{1e9, 4e9}, growTrees: []int{10_000, 100_000, 1_000_000},
-		ext4: 8 << 30, goSource: "src", pingTime: "1s",
+		ext4: 8 << 30, goSource: "src", pingTime: "1s", services: fullServices(),
 	}
 }
 
@@ -34,7 +35,7 @@ func quickSizing() sizing {
 	return sizing{
 		big: 50e6, small: 500, durable: 1000, wan: []int64{10e6, 20e6},
 		growFiles: []int64{50e6, 100e6}, growTrees: []int{1000, 2000},
-		ext4: 512 << 20, goSource: "src/net", pingTime: "50ms",
+		ext4: 512 << 20, goSource: "src/net", pingTime: "50ms", services: quickServices(),
 	}
 }
 
