@@ -120,7 +120,7 @@ func (r *Receiver) List(ctx context.Context, c Caller, f transfer.ListFilter) (t
 				page.Next = page.Transfers[n-1].ID.String()
 				return page, nil
 			}
-			page.Transfers = append(page.Transfers, i)
+			page.Transfers = append(page.Transfers, r.look(ctx, i))
 		}
 		after = ""
 	}
@@ -163,11 +163,46 @@ func (r *Receiver) unfinished() []transfer.Info {
 		}
 	}
 	for _, p := range r.parkedSpecs() {
-		list = append(list, transfer.Info{
-			ID: p.ID, State: transfer.StateOffering, Principal: p.Principal, Label: p.Options.Label, Into: p.Options.Into,
-			Files: p.Options.TotalFiles, Bytes: p.Options.TotalBytes, Created: p.Created, Updated: p.since, Undeclared: p.Undeclared,
-		})
+		list = append(list, p.describe())
 	}
 	slices.SortFunc(list, func(a, b transfer.Info) int { return bytes.Compare(b.ID[:], a.ID[:]) })
 	return list
+}
+
+// describe is Info without what only the journal knows, unless it was looked at.
+func (p *parkedSpec) describe() transfer.Info {
+	if p.info != nil {
+		return *p.info
+	}
+	return transfer.Info{
+		ID: p.ID, State: transfer.StateOffering, Principal: p.Principal, Label: p.Options.Label, Into: p.Options.Into,
+		Files: p.Options.TotalFiles, Bytes: p.Options.TotalBytes, Created: p.Created, Updated: p.since, Undeclared: p.Undeclared,
+	}
+}
+
+// look completes the Info of a transfer that was found on disk and not looked at
+// before, from its journal. What cannot be read stays as it is.
+func (r *Receiver) look(ctx context.Context, i transfer.Info) transfer.Info {
+	r.mu.Lock()
+	p, ok := r.parked[i.ID]
+	r.mu.Unlock()
+	if !ok || p.info != nil {
+		return i
+	}
+	d, err := r.cfg.Store.Peek(ctx, i.ID)
+	if err != nil {
+		r.log.Warn("look at parked transfer", "transfer", i.ID, "err", err)
+		return i
+	}
+	i.First, i.Epoch, i.BytesAcked, i.BytesHeld, i.Files = d.First, d.Epoch, d.Held, d.Held, max(d.Files, i.Files)
+	if d.Bytes < 0 || d.Bytes > i.Bytes {
+		i.Bytes = d.Bytes
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now, ok := r.parked[i.ID]; ok && now.info == nil {
+		now.info = &i
+		r.parked[i.ID] = now
+	}
+	return i
 }

@@ -339,13 +339,12 @@ func (m *movement) drain(ctx context.Context) error {
 // disk and is found again by load. Control lock held, no commit runs.
 func (m *movement) park(ctx context.Context) error {
 	m.endEpoch(transfer.Unavailable)
-	err := m.stage.Park(ctx)
+	err := m.stage.Park(ctx) // its last checkpoint counts
+	info := m.info(m.stage)
 	m.detach()
-	m.mu.Lock()
-	since := m.updated
-	m.mu.Unlock()
+	info.State = transfer.StateOffering
 	m.r.mu.Lock()
-	m.r.parked[m.id] = parkedSpec{Spec: m.spec, since: since}
+	m.r.parked[m.id] = parkedSpec{Spec: m.spec, since: info.Updated, info: &info}
 	m.r.mu.Unlock()
 	m.drop()
 	return err

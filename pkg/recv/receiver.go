@@ -123,7 +123,8 @@ type Receiver struct {
 type parkedSpec struct {
 	store.Spec
 
-	since time.Time // of the last progress that we know of
+	since time.Time      // of the last progress, in this run or before
+	info  *transfer.Info // nil: not looked at yet
 }
 
 // New returns a Receiver over the store. It finishes what a crash interrupted
@@ -153,13 +154,18 @@ func New(cfg Config) (*Receiver, error) {
 	}
 	r.base, r.end = context.WithCancel(context.Background())
 	r.waiting.by = map[string]int{}
-	specs, err := cfg.Store.Unfinished(r.base)
+	partials, err := cfg.Store.Unfinished(r.base)
 	if err != nil {
 		r.end()
 		return nil, err
 	}
-	for _, s := range specs {
-		r.parked[s.ID] = parkedSpec{Spec: s, since: r.now()}
+	now := r.now()
+	for _, p := range partials {
+		since := p.Updated
+		if since.IsZero() || since.After(now) { // the clock was set back
+			since = now
+		}
+		r.parked[p.ID] = parkedSpec{Spec: p.Spec, since: since}
 	}
 	return r, nil
 }

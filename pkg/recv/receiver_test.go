@@ -192,6 +192,51 @@ func TestParkedAndExpired(t *testing.T) {
 	kindOf(t, err, transfer.NotFound)
 }
 
+// A restart of the receiver is no progress, and hides none: an unfinished transfer
+// goes a day after its last checkpoint, and lists say all the time what is held.
+func TestExpiryCountsOverRestarts(t *testing.T) {
+	var c clock
+	h := newHouse(t, func(h *house) { h.cfg.Clock, h.cfg.Limits.CheckpointBytes = c.now, 1 })
+	ctx := testContext(t)
+	j := h.offer("file", 2*mib)
+	l := j.lane()
+	if err := l.Frame(0, 0, j.data[:mib]); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, l, chunks(0, 1))
+	soon(t, "held", func() bool {
+		i, err := h.as("alice").Get(ctx, j.id)
+		return err == nil && i.BytesHeld == mib
+	})
+	_ = l.Close()
+	for i := range 3 {
+		c.advance(7 * time.Hour)
+		h.restart()
+		h.r.Clean(ctx)
+		me := h.as("alice")
+		page, err := me.List(ctx, transfer.ListFilter{})
+		if err != nil || len(page.Transfers) != 1 {
+			t.Fatalf("restart %d: %+v, %v", i, page, err)
+		}
+		shown, err := me.Get(ctx, j.id)
+		if err != nil {
+			t.Fatalf("restart %d: %v", i, err)
+		}
+		for _, x := range []transfer.Info{page.Transfers[0], shown} {
+			if x.BytesHeld != mib || x.Bytes != 2*mib || x.First != "file" || x.Epoch != 1 || c.now().Sub(x.Updated) < time.Duration(7*(i+1))*time.Hour-time.Minute {
+				t.Errorf("restart %d: %+v", i, x)
+			}
+		}
+	}
+	c.advance(4 * time.Hour)
+	h.restart()
+	h.r.Clean(ctx)
+	i, err := h.as("alice").Get(ctx, j.id)
+	if err != nil || i.State != transfer.StateAborted || !strings.Contains(i.Reason, "no progress") {
+		t.Errorf("after a day with restarts: %+v, %v", i, err)
+	}
+}
+
 func TestRunEnds(t *testing.T) {
 	h := newHouse(t, func(h *house) { h.cfg.Limits.ParkAfter = time.Millisecond })
 	ctx, cancel := context.WithCancel(testContext(t))

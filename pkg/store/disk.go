@@ -279,7 +279,7 @@ func (d *Disk) Open(ctx context.Context, id transfer.ID) (Stage, error) {
 }
 
 // Unfinished lists the stages on disk and finishes interrupted publishing.
-func (d *Disk) Unfinished(ctx context.Context) ([]Spec, error) {
+func (d *Disk) Unfinished(ctx context.Context) ([]Partial, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -289,7 +289,7 @@ func (d *Disk) Unfinished(ctx context.Context) ([]Spec, error) {
 	if err != nil {
 		return nil, transfer.Errorf(transfer.Internal, "list transfers", "", "%w", err)
 	}
-	var list []Spec
+	var list []Partial
 	for _, n := range names {
 		id, err := transfer.ParseID(n)
 		if err != nil || d.tombs.has(id) {
@@ -298,11 +298,12 @@ func (d *Disk) Unfinished(ctx context.Context) ([]Spec, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, canceled(err)
 		}
+		p, marked, err := d.peek(id)
 		if s := d.stages[id]; s != nil {
-			list = append(list, s.Spec())
+			p.Spec = s.Spec()
+			list = append(list, p)
 			continue
 		}
-		spec, marked, err := d.peek(id)
 		if err == nil && marked {
 			err = d.finish(ctx, id)
 			if err == nil {
@@ -311,13 +312,13 @@ func (d *Disk) Unfinished(ctx context.Context) ([]Spec, error) {
 		}
 		if err != nil {
 			d.log.Error("cannot read an unfinished transfer", "transfer", id.String(), "error", err)
-			if spec.ID.IsZero() {
+			if p.ID.IsZero() {
 				continue
 			}
 		}
-		list = append(list, spec)
+		list = append(list, p)
 	}
-	sortSpecs(list)
+	sortPartials(list)
 	return list, nil
 }
 

@@ -62,7 +62,11 @@ func (d *Disk) loadStage(ctx context.Context, id transfer.ID) (_ *stage, err err
 	if err == nil {
 		s.log = newJournal(f)
 	}
-	l := &loader{s: s, boots: map[string]bool{}, intents: map[nodeID]intent{}}
+	l := newLoader(s)
+	touched, err := lastProgress(s.log)
+	if err != nil {
+		return nil, err
+	}
 	if err := l.read(); err != nil {
 		return nil, err
 	}
@@ -77,7 +81,17 @@ func (d *Disk) loadStage(ctx context.Context, id transfer.ID) (_ *stage, err err
 	if err := l.settle(ctx); err != nil {
 		return nil, err
 	}
+	// Looking at a transfer is no progress, even if that was noted in the journal.
+	if err := setMeta(s.log.f, 0o600, nanos(touched)); err != nil {
+		d.log.Warn("cannot keep the time of last progress", "transfer", name, "error", err)
+	}
+	s.written.Store(s.acct.staged.Load()) // until Begin counts anew
+	s.held.Store(s.acct.staged.Load())
 	return s, nil
+}
+
+func newLoader(s *stage) *loader {
+	return &loader{s: s, boots: map[string]bool{}, intents: map[nodeID]intent{}}
 }
 
 func (l *loader) read() error {
@@ -455,43 +469,4 @@ func hashChunk(f io.ReaderAt, a transfer.Algorithm, index uint32, chunkSize, off
 		return nil, fmt.Errorf("%d octets, want %d: %w", m, n, io.ErrUnexpectedEOF)
 	}
 	return h.Sum(nil), nil
-}
-
-// peek reads only what identifies a stage, and whether its publishing began.
-func (d *Disk) peek(id transfer.ID) (spec Spec, marked bool, err error) {
-	sd, err := d.private.sub(id.String())
-	if err != nil {
-		return spec, false, err
-	}
-	defer sd.close() // only read
-	if _, err := sd.lstat(publishName); err == nil {
-		marked = true
-	}
-	f, err := sd.file(journalName, os.O_RDONLY, 0)
-	if err != nil {
-		return spec, marked, err
-	}
-	defer f.Close() // only read
-	stop := errors.New("enough")
-	_, err = replay(f, func(kind byte, payload []byte) error {
-		if kind == recSpec {
-			if err := json.Unmarshal(payload, &spec); err != nil {
-				return err
-			}
-		}
-		return stop
-	})
-	if errors.Is(err, stop) {
-		err = nil
-	}
-	return spec, marked, err
-}
-
-func sortSpecs(list []Spec) {
-	slices.SortStableFunc(list, func(a, b Spec) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		return bytes.Compare(a.ID[:], b.ID[:])
-	})
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/e27efefb/sluice/pkg/store"
 	"github.com/e27efefb/sluice/pkg/transfer"
@@ -161,5 +162,26 @@ func TestSameBootTrusts(t *testing.T) {
 	r.reload()
 	if fs := r.begin(2); fs[0].Held.Count() != 3 {
 		t.Errorf("held %v", fs)
+	}
+}
+
+// What a store notes when it opens a stage after another boot is no progress.
+func TestOpeningIsNoProgress(t *testing.T) {
+	r := newRig(t)
+	r.d.Crash()
+	r.tamper()
+	then := time.Now().Add(-20 * time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(filepath.Join(r.root, transfer.StageDir, r.id.String(), "journal"), then, then); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	store.SetBoot(r.d, "another boot")
+	r.reload()
+	if err := r.st.Park(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := r.d.Peek(t.Context(), r.id)
+	if err != nil || !p.Updated.Equal(then) || p.Held != 2<<20 {
+		t.Errorf("%+v, %v; want the progress of %v", p, err, then)
 	}
 }

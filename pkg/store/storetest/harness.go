@@ -59,6 +59,7 @@ func Run(t *testing.T, h Harness) {
 		{"receipt pages", receiptPages},
 		{"discard", discard},
 		{"unfinished", unfinished},
+		{"peek", peek},
 		{"crash", crash},
 		{"one receiver per directory", oneReceiver},
 		{"closed", closed},
