@@ -33,7 +33,10 @@ const (
 	tailLen       = 8 + 16
 )
 
-type db struct{ bolt *bbolt.DB }
+type db struct {
+	bolt *bbolt.DB
+	*batcher
+}
 
 func openDB(path string) (*db, error) {
 	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
@@ -58,7 +61,7 @@ func openDB(path string) (*db, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	return &db{bolt: b}, nil
+	return &db{bolt: b, batcher: &batcher{bolt: b}}, nil
 }
 
 func tail(j *Job) []byte {
@@ -142,10 +145,10 @@ func (d *db) get(id transfer.ID) (*Job, error) {
 }
 
 // change applies f to the stored job in one durable transaction that may be
-// shared with others' (bbolt's Batch), and returns the result.
+// shared with others', and returns the result.
 func (d *db) change(id transfer.ID, f func(*Job) error) (*Job, error) {
 	var j *Job
-	err := d.bolt.Batch(func(tx *bbolt.Tx) error {
+	err := d.do(func(tx *bbolt.Tx) error {
 		old, err := get(tx, id[:])
 		if err != nil {
 			return err

@@ -153,7 +153,7 @@ func (q *Queue) Submit(_ context.Context, spec Spec) (j *Job, created bool, err 
 	}
 	now := q.cfg.Now().UTC()
 	fresh := &Job{ID: transfer.NewID(), Spec: spec, State: Queued, Created: now, Updated: now}
-	err = q.db.bolt.Batch(func(tx *bbolt.Tx) error {
+	err = q.db.do(func(tx *bbolt.Tx) error {
 		j, created = fresh, true
 		if spec.RequestID != "" {
 			if id := tx.Bucket(bucketRequest).Get(requestKey(&spec)); id != nil {
