@@ -18,8 +18,9 @@ import (
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
 
-// shutdown is FS_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH: the filesystem
-// stops at once and forgets what is not on the device (fs/ext4/ext4.h).
+// shutdown is FS_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH, which xfs calls
+// XFS_IOC_GOINGDOWN and XFS_FSOP_GOING_FLAGS_NOLOGFLUSH: the filesystem stops at
+// once and forgets what is not on the device (fs/ext4/ext4.h, fs/xfs/libxfs/xfs_fs.h).
 const (
 	shutdown   = 0x8004587d
 	noLogFlush = 2
@@ -30,7 +31,18 @@ type disk struct {
 	image, dir string
 }
 
-func mountDisk(t *testing.T) *disk {
+// filesystems are made with these programs, on a sparse image of so many octets:
+// mkfs.xfs refuses less than 300 MiB.
+var filesystems = []struct {
+	name string
+	mkfs []string
+	size int64
+}{
+	{"ext4", []string{"mkfs.ext4", "-q", "-F"}, 128 << 20},
+	{"xfs", []string{"mkfs.xfs", "-q", "-f"}, 320 << 20},
+}
+
+func mountDisk(t *testing.T, size int64, mkfs ...string) *disk {
 	base := t.TempDir()
 	d := &disk{T: t, image: filepath.Join(base, "image"), dir: filepath.Join(base, "mnt")}
 	if err := os.Mkdir(d.dir, 0o755); err != nil {
@@ -38,13 +50,13 @@ func mountDisk(t *testing.T) *disk {
 	}
 	f, err := os.Create(d.image)
 	if err == nil {
-		err = f.Truncate(128 << 20)
+		err = f.Truncate(size)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = f.Close()
-	d.do("mkfs.ext4", "-q", "-F", d.image)
+	d.do(mkfs[0], append(mkfs[1:len(mkfs):len(mkfs)], d.image)...)
 	d.mount()
 	t.Cleanup(func() { _ = exec.Command("umount", d.dir).Run() }) // after the test's context
 	return d
@@ -80,7 +92,12 @@ func (d *disk) cut(s *store.Disk) {
 // TestPowerCuts cuts the power between a checkpoint and the next and after
 // publishing: what was held is there and right, what was published stays.
 func TestPowerCuts(t *testing.T) {
-	m := mountDisk(t)
+	for _, fs := range filesystems {
+		t.Run(fs.name, func(t *testing.T) { powerCuts(t, mountDisk(t, fs.size, fs.mkfs...)) })
+	}
+}
+
+func powerCuts(t *testing.T, m *disk) {
 	root := filepath.Join(m.dir, "inbox")
 	data := random(6 << 20)
 	opts := transfer.Options{Algorithm: transfer.BLAKE3}
