@@ -59,6 +59,10 @@ soak: build ## freeze, cut off and ping a receiver as root, print the figures; S
 soak-jobs: build ## 1,000 jobs while sender and receiver are killed 20 times each; SOAK="-jobs 100 -kills 5" for less
 	go run ./tools/soakjobs $(SOAK)
 
+.PHONY: soak-links
+soak-links: ## publish while a directory is swapped for a symbolic link to the outside a million times; SWAPS=10000000 for more
+	go test ./pkg/store -run 'TestSymlinkSwaps$$' -count=1 -v -timeout 1h -swaps $(or $(SWAPS),1000000)
+
 .PHONY: fuzz
 fuzz: ## fuzz each fuzz target for 30 s; FUZZTIME=5m for longer
 	@tools/fuzz.sh $(or $(FUZZTIME),30s)
