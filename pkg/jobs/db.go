@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -18,16 +17,17 @@ import (
 // Buckets of the file. Index keys end in time (8 octets, big-endian
 // nanoseconds) and id (16), so that a cursor walks them by age.
 var (
-	bucketJobs     = []byte("jobs")     // id → JSON
-	bucketTime     = []byte("time")     // time, id
-	bucketState    = []byte("state")    // state, time, id
-	bucketReceiver = []byte("receiver") // name, 0, time, id
-	bucketRequest  = []byte("request")  // principal, 0, request id → id
-	bucketMeta     = []byte("meta")     // "format" → 1
+	bucketJobs      = []byte("jobs")      // id → JSON
+	bucketTime      = []byte("time")      // time, id
+	bucketState     = []byte("state")     // state, time, id
+	bucketReceiver  = []byte("receiver")  // name, 0, time, id
+	bucketPrincipal = []byte("principal") // name, 0, time, id; since format 2
+	bucketRequest   = []byte("request")   // principal, 0, request id → id
+	bucketMeta      = []byte("meta")      // "format" → formatVersion
 )
 
 const (
-	formatVersion = 1
+	formatVersion = 2
 	defaultPage   = 100
 	maxPage       = 1000
 	tailLen       = 8 + 16
@@ -47,7 +47,7 @@ func openDB(path string) (*db, error) {
 		return nil, fmt.Errorf("open job file: %w", err)
 	}
 	err = b.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketJobs, bucketTime, bucketState, bucketReceiver, bucketRequest, bucketMeta} {
+		for _, name := range [][]byte{bucketJobs, bucketTime, bucketState, bucketReceiver, bucketPrincipal, bucketRequest, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -56,12 +56,28 @@ func openDB(path string) (*db, error) {
 		if v := meta.Get([]byte("format")); len(v) == 1 && v[0] > formatVersion {
 			return transfer.Errorf(transfer.Invalid, "open job file", path, "format %d is newer than this program", v[0]).WithHint("run the newer version that wrote it")
 		}
+		if v := meta.Get([]byte("format")); len(v) == 1 && v[0] < 2 {
+			if err := indexPrincipals(tx); err != nil {
+				return err
+			}
+		}
 		return meta.Put([]byte("format"), []byte{formatVersion})
 	})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return &db{bolt: b, batcher: &batcher{bolt: b}}, nil
+}
+
+// indexPrincipals brings a file of format 1 to format 2.
+func indexPrincipals(tx *bbolt.Tx) error {
+	return tx.Bucket(bucketJobs).ForEach(func(id, _ []byte) error {
+		j, err := get(tx, id)
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bucketPrincipal).Put(indexKeys(j)[string(bucketPrincipal)], nil)
+	})
 }
 
 func tail(j *Job) []byte {
@@ -72,9 +88,10 @@ func tail(j *Job) []byte {
 func indexKeys(j *Job) map[string][]byte {
 	t := tail(j)
 	return map[string][]byte{
-		string(bucketTime):     t,
-		string(bucketState):    append([]byte{byte(j.State)}, t...),
-		string(bucketReceiver): append(append([]byte(j.Spec.Receiver), 0), t...),
+		string(bucketTime):      t,
+		string(bucketState):     append([]byte{byte(j.State)}, t...),
+		string(bucketReceiver):  append(append([]byte(j.Spec.Receiver), 0), t...),
+		string(bucketPrincipal): append(append([]byte(j.Spec.Principal), 0), t...),
 	}
 }
 
@@ -87,16 +104,21 @@ func put(tx *bbolt.Tx, old, j *Job) error {
 		return err
 	}
 	keys := indexKeys(j)
+	var before map[string][]byte
 	if old != nil {
-		for name, k := range indexKeys(old) {
-			if !bytes.Equal(k, keys[name]) {
-				if err := tx.Bucket([]byte(name)).Delete(k); err != nil {
-					return err
-				}
+		before = indexKeys(old)
+	}
+	for name, k := range before {
+		if !bytes.Equal(k, keys[name]) {
+			if err := tx.Bucket([]byte(name)).Delete(k); err != nil {
+				return err
 			}
 		}
 	}
 	for name, k := range keys {
+		if bytes.Equal(k, before[name]) {
+			continue
+		}
 		if err := tx.Bucket([]byte(name)).Put(k, nil); err != nil {
 			return err
 		}
@@ -164,88 +186,6 @@ func (d *db) change(id transfer.ID, f func(*Job) error) (*Job, error) {
 		return nil, err
 	}
 	return j, nil
-}
-
-// list walks the narrowest index, newest first.
-func (d *db) list(f Filter) (Page, error) {
-	size := f.PageSize
-	if size <= 0 {
-		size = defaultPage
-	}
-	size = min(size, maxPage)
-	after, err := base64.RawURLEncoding.DecodeString(f.PageToken)
-	if err != nil || (f.PageToken != "" && len(after) != tailLen) {
-		return Page{}, transfer.Errorf(transfer.Invalid, "list jobs", "", "the page token is not one of ours")
-	}
-	var page Page
-	err = d.bolt.View(func(tx *bbolt.Tx) error {
-		bucket, prefix := tx.Bucket(bucketTime), []byte{}
-		switch {
-		case f.Receiver != "":
-			bucket, prefix = tx.Bucket(bucketReceiver), append([]byte(f.Receiver), 0)
-		case len(f.States) == 1:
-			bucket, prefix = tx.Bucket(bucketState), []byte{byte(f.States[0])}
-		}
-		upper := bytes.Repeat([]byte{0xff}, tailLen)
-		if !f.Before.IsZero() {
-			upper = binary.BigEndian.AppendUint64(nil, uint64(f.Before.UnixNano())) //nolint:gosec // after 1970
-		}
-		if len(after) > 0 && bytes.Compare(after, upper) < 0 {
-			upper = after
-		}
-		c := bucket.Cursor()
-		for k := seekBelow(c, append(bytes.Clone(prefix), upper...)); k != nil && bytes.HasPrefix(k, prefix); k, _ = c.Prev() {
-			t := k[len(prefix):]
-			if len(t) != tailLen {
-				continue
-			}
-			if !f.After.IsZero() && int64(binary.BigEndian.Uint64(t)) < f.After.UnixNano() { //nolint:gosec // after 1970
-				break
-			}
-			j, err := get(tx, t[8:])
-			if err != nil {
-				return err
-			}
-			if !f.match(j) {
-				continue
-			}
-			if len(page.Jobs) == size {
-				page.Next = base64.RawURLEncoding.EncodeToString(tail(&page.Jobs[size-1]))
-				break
-			}
-			page.Jobs = append(page.Jobs, *j)
-		}
-		return nil
-	})
-	return page, err
-}
-
-// seekBelow places c on the last key below limit.
-func seekBelow(c *bbolt.Cursor, limit []byte) []byte {
-	k, _ := c.Seek(limit)
-	if k == nil {
-		k, _ = c.Last()
-		if k == nil || bytes.Compare(k, limit) < 0 {
-			return k
-		}
-	}
-	k, _ = c.Prev()
-	return k
-}
-
-func (f *Filter) match(j *Job) bool {
-	if f.Principal != "" && j.Spec.Principal != f.Principal || f.Receiver != "" && j.Spec.Receiver != f.Receiver {
-		return false
-	}
-	if len(f.States) == 0 {
-		return true
-	}
-	for _, s := range f.States {
-		if s == j.State {
-			return true
-		}
-	}
-	return false
 }
 
 // unfinished calls fn for every job that has not ended, oldest first.
