@@ -14,7 +14,7 @@ const module = "github.com/e27efefb/sluice"
 func allowed() map[string][]string {
 	return map[string][]string{
 		"auth":     {"transfer"},
-		"client":   {"auth", "control", "digest", "health", "jobs", "send", "source", "transfer"},
+		"client":   {"auth", "control", "digest", "health", "jobs", "netdiag", "send", "source", "transfer"},
 		"control":  {"auth", "digest", "health", "jobs", "netdiag", "recv", "send", "source", "stamp", "store", "transfer", "wire"},
 		"daemon":   {"transfer"},
 		"digest":   {"transfer"},

@@ -38,6 +38,7 @@ import (
 	"github.com/e27efefb/sluice/pkg/auth"
 	"github.com/e27efefb/sluice/pkg/control"
 	"github.com/e27efefb/sluice/pkg/jobs"
+	"github.com/e27efefb/sluice/pkg/netdiag"
 	"github.com/e27efefb/sluice/pkg/transfer"
 	pb "github.com/e27efefb/sluice/proto/sluice/v1"
 )
@@ -61,6 +62,8 @@ type (
 	Receipt = transfer.Receipt
 	// ID names a job, and the transfer that it makes.
 	ID = transfer.ID
+	// Connection is one end of a TCP connection of the service.
+	Connection = netdiag.Conn
 )
 
 // The states of a job.
@@ -246,6 +249,22 @@ func (c *Client) Receivers(ctx context.Context) ([]Receiver, error) {
 		out = append(out, receiver(r))
 	}
 	return out, nil
+}
+
+// Connections lists the service's TCP connections: the lanes of its jobs, labelled
+// by job, its control connections to receivers ("control") and those of its API. A
+// job other than the zero ID has its lanes listed only. Denied for whoever may see
+// no jobs of others, unless a job is given.
+func (c *Client) Connections(ctx context.Context, job ID) ([]Connection, error) {
+	r := &pb.SenderServiceListConnectionsRequest{}
+	if !job.IsZero() {
+		r.JobId = job.String()
+	}
+	m, err := c.rpc.ListConnections(ctx, r)
+	if err != nil {
+		return nil, control.FromStatus(err)
+	}
+	return control.ConnectionsFromProto(m.GetConnections())
 }
 
 // WatchReceivers calls fn with every receiver now and each second.

@@ -30,6 +30,8 @@ type ClientConfig struct {
 	Timeout time.Duration
 	Logger  *slog.Logger            // nil: none
 	Metrics *grpcprom.ClientMetrics // shared by all clients of a process; nil: none
+
+	conns *openConns // set by Dial
 }
 
 // Client is a receiver over gRPC. It satisfies the interface that pkg/send
@@ -39,6 +41,8 @@ type Client struct {
 	conn *grpc.ClientConn
 	rpc  pb.ReceiverServiceClient
 	host string
+
+	conns *openConns
 }
 
 var _ View = (*Client)(nil)
@@ -46,12 +50,13 @@ var _ View = (*Client)(nil)
 // Dial returns a client; the connection is made by the first call and again
 // after it was lost. The error is Invalid. Close it.
 func Dial(cfg ClientConfig) (*Client, error) {
+	cfg.conns = &openConns{open: map[Ends]bool{}}
 	conn, err := DialConn(cfg)
 	if err != nil {
 		return nil, err
 	}
 	host, _, _ := net.SplitHostPort(cfg.Target) // DialConn has judged it
-	return &Client{conn: conn, rpc: pb.NewReceiverServiceClient(conn), host: host}, nil
+	return &Client{conn: conn, rpc: pb.NewReceiverServiceClient(conn), host: host, conns: cfg.conns}, nil
 }
 
 // Close ends the connection and every call that runs.

@@ -79,6 +79,9 @@ func dialOptions(cfg *ClientConfig) []grpc.DialOption {
 		grpc.WithDisableServiceConfig(), // nor may a DNS record make grpc do it
 		grpc.WithNoProxy(),              // lanes could not follow
 	}
+	if cfg.conns != nil {
+		opts = append(opts, grpc.WithStatsHandler(cfg.conns))
+	}
 	if cfg.Token != nil {
 		opts = append(opts, grpc.WithPerRPCCredentials(cfg.Token))
 	}

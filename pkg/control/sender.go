@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/e27efefb/sluice/pkg/auth"
@@ -33,8 +34,9 @@ type SenderConfig struct {
 	Admit func(ctx context.Context, p auth.Policy, s *jobs.Spec) error
 	// Receivers lists the configured receivers; nil: none.
 	Receivers func() []FarReceiver
-	// Connections lists TCP connections, of one job or ("") all; nil: none.
-	Connections func(ctx context.Context, job string) ([]netdiag.Conn, error)
+	// Connections lists our TCP connections, with the lanes' jobs as labels; nil:
+	// not supported.
+	Connections func(ctx context.Context) ([]netdiag.Conn, error)
 	// Stopping ends the calls that wait when the service stops; nil: never.
 	Stopping <-chan struct{}
 }
@@ -316,14 +318,37 @@ func (s *SenderServer) WatchReceivers(_ *pb.WatchReceiversRequest, stream pb.Sen
 	}
 }
 
-// ListConnections returns TCP connections of the sender.
+// ListConnections returns TCP connections of the sender. Who may not list the jobs
+// of others sees the lanes of a job of its own only.
 func (s *SenderServer) ListConnections(ctx context.Context, r *pb.SenderServiceListConnectionsRequest) (*pb.SenderServiceListConnectionsResponse, error) {
-	if s.cfg.Connections == nil {
-		return &pb.SenderServiceListConnectionsResponse{}, nil
-	}
-	list, err := s.cfg.Connections(ctx, r.GetJobId())
+	const op = "list connections"
+	only, err := s.owner(ctx)
 	if err != nil {
 		return nil, err
+	}
+	job := r.GetJobId()
+	switch {
+	case s.cfg.Connections == nil:
+		return nil, transfer.Errorf(transfer.NotFound, op, "", "this sender cannot see its connections")
+	case job != "":
+		id, err := idFromProto(job)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := s.cfg.Queue.Get(only, id); err != nil {
+			return nil, err
+		}
+		job = id.String()
+	case only != "":
+		return nil, transfer.Errorf(transfer.Denied, op, "", "this principal may see the lanes of its own jobs only").
+			WithHint("name a job, or have \"list_others\" set in the policy file")
+	}
+	list, err := s.cfg.Connections(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if job != "" {
+		list = slices.DeleteFunc(list, func(c netdiag.Conn) bool { return c.Label != job })
 	}
 	return &pb.SenderServiceListConnectionsResponse{Connections: ConnectionsToProto(list)}, nil
 }

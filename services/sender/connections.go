@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/e27efefb/sluice/pkg/client"
 	"github.com/e27efefb/sluice/pkg/netdiag"
 	"github.com/e27efefb/sluice/pkg/transfer"
 	"github.com/e27efefb/sluice/services/internal/cli"
@@ -19,6 +20,8 @@ import (
 type connectionsCmd struct {
 	To       string        `help:"Control address of the receiver; it tells its other ports, and which transfer a lane belongs to." default:"127.0.0.1:7400" placeholder:"HOST:PORT"`
 	Port     []uint16      `help:"Look at these ports of the receiver without asking it. May be repeated." placeholder:"PORT"`
+	At       string        `help:"Ask the sender service at this address for its own connections instead: lanes by job, control connections, API." placeholder:"HOST:PORT" env:"-"`
+	Job      string        `help:"With --at: only the lanes of this job." placeholder:"ID" env:"-"`
 	Watch    bool          `help:"Follow the states as connections open and close, until interrupted."`
 	Interval time.Duration `help:"How often --watch looks." default:"2ms"`
 	JSON     bool          `name:"json" help:"One JSON object a line."`
@@ -31,6 +34,7 @@ func (connectionsCmd) Help() string {
 	return `Examples:
   sender connections --to files.example:7400 --tls-ca ca.pem --token-file token
   sender connections --watch --port 7401
+  sender connections --at 127.0.0.1:7410
 
 Asking takes a connection of its own, which is in the list. docs/tcp.md explains the states.`
 }
@@ -38,6 +42,12 @@ Asking takes a connection of its own, which is in the list. docs/tcp.md explains
 func (c *connectionsCmd) run(a *app) error {
 	if c.Interval <= 0 {
 		return cli.Usagef("--interval must be above 0")
+	}
+	if c.At != "" {
+		return c.service(a)
+	}
+	if c.Job != "" {
+		return cli.Usagef("--job names a job of the sender service, which --at must give")
 	}
 	c.To = cli.WithPort(c.To, controlPort)
 	keep, err := c.to(a.ctx)
@@ -60,6 +70,31 @@ func (c *connectionsCmd) run(a *app) error {
 		return err
 	}
 	return cli.WriteConnections(a.stdout, slices.DeleteFunc(conns, func(n netdiag.Conn) bool { return !keep(n) }), c.JSON)
+}
+
+// service lists what the sender service says of itself.
+func (c *connectionsCmd) service(a *app) error {
+	if c.Watch || len(c.Port) > 0 {
+		return cli.Usagef("--watch and --port look into the kernel of this machine: leave --at out")
+	}
+	var id client.ID
+	if c.Job != "" {
+		var err error
+		if id, err = transfer.ParseID(c.Job); err != nil {
+			return &cli.Usage{Err: err}
+		}
+	}
+	api := apiFlags{At: c.At, ConnectFlags: c.ConnectFlags}
+	cl, err := api.dial()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	conns, err := cl.Connections(a.ctx, id)
+	if err != nil {
+		return err
+	}
+	return cli.WriteConnections(a.stdout, conns, c.JSON)
 }
 
 // ask completes the query by what the receiver says. One that says nothing is no

@@ -26,6 +26,7 @@ type fleet struct {
 	members map[string]*member
 	groups  map[string][]string
 	order   []string
+	lanes   laneList
 }
 
 // member is one receiver.

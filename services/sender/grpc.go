@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"net"
 
 	"github.com/e27efefb/sluice/pkg/auth"
 	"github.com/e27efefb/sluice/pkg/control"
 	"github.com/e27efefb/sluice/pkg/daemon"
-	"github.com/e27efefb/sluice/pkg/netdiag"
 	pb "github.com/e27efefb/sluice/proto/sluice/v1"
 )
 
@@ -33,13 +31,4 @@ func (s *service) controlTask() (daemon.Task, error) {
 		Run:  func(ctx context.Context) error { return srv.Serve(ctx, s.control, s.cfg.StopTimeout/2) },
 		Stop: func(context.Context) error { close(s.stopping); return nil },
 	}, nil
-}
-
-// connections lists the TCP connections to receivers and of our own API.
-func (s *service) connections(context.Context, string) ([]netdiag.Conn, error) {
-	q := netdiag.Query{}
-	if a, ok := s.control.Addr().(*net.TCPAddr); ok {
-		q.LocalPorts = append(q.LocalPorts, uint16(a.Port)) //nolint:gosec // a port
-	}
-	return netdiag.Connections(q)
 }

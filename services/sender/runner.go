@@ -44,9 +44,11 @@ func (f *fleet) attempt(ctx context.Context, j jobs.Job, live *jobs.Live) (_ *tr
 		return nil, err
 	}
 	defer src.Close()
+	dial, forget := f.lanes.dialer(j.ID, m.far.DialLane)
+	defer forget()
 	rep := &reporter{live: live, monitor: m.monitor, to: m.name, began: time.Now()}
 	cfg := send.Config{
-		Receiver: f.farOf(&j, m, live), DialLane: m.far.DialLane, Source: src, ID: j.ID, Options: specOptions(&j.Spec),
+		Receiver: f.farOf(&j, m, live), DialLane: dial, Source: src, ID: j.ID, Options: specOptions(&j.Spec),
 		Lanes: j.Spec.Lanes, Limit: j.Spec.Limit, Retries: -1, Timeout: f.s.cfg.Timeout, Logger: log, Observer: rep,
 	}
 	if m.monitor != nil {

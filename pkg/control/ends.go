@@ -1,0 +1,76 @@
+package control
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+
+	"google.golang.org/grpc/stats"
+)
+
+// Ends are the two addresses of a TCP connection as this machine sees them.
+// IPv4 over an IPv6 socket is IPv4.
+type Ends struct{ Local, Remote netip.AddrPort }
+
+// EndsOf returns the ends of a connection; false when it is not over IP.
+func EndsOf(local, remote net.Addr) (Ends, bool) {
+	l, lok := local.(*net.TCPAddr)
+	r, rok := remote.(*net.TCPAddr)
+	if !lok || !rok {
+		return Ends{}, false
+	}
+	return Ends{unmap(l.AddrPort()), unmap(r.AddrPort())}, true
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// openConns knows the connections of a client that are open now. It is a stats
+// handler, which sees them without standing in their way.
+type openConns struct {
+	mu   sync.Mutex
+	open map[Ends]bool
+}
+
+type endsKey struct{}
+
+// TagRPC satisfies stats.Handler.
+func (*openConns) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+// HandleRPC satisfies stats.Handler.
+func (*openConns) HandleRPC(context.Context, stats.RPCStats) {}
+
+// TagConn satisfies stats.Handler.
+func (*openConns) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
+	if e, ok := EndsOf(i.LocalAddr, i.RemoteAddr); ok {
+		return context.WithValue(ctx, endsKey{}, e)
+	}
+	return ctx
+}
+
+// HandleConn satisfies stats.Handler.
+func (o *openConns) HandleConn(ctx context.Context, s stats.ConnStats) {
+	e, ok := ctx.Value(endsKey{}).(Ends)
+	if !ok {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch s.(type) {
+	case *stats.ConnBegin:
+		o.open[e] = true
+	case *stats.ConnEnd:
+		delete(o.open, e)
+	}
+}
+
+// Ends returns the client's connections that are open now, most often one or none.
+func (c *Client) Ends() []Ends {
+	c.conns.mu.Lock()
+	defer c.conns.mu.Unlock()
+	out := make([]Ends, 0, len(c.conns.open))
+	for e := range c.conns.open {
+		out = append(out, e)
+	}
+	return out
+}
