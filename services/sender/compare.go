@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/e27efefb/sluice/pkg/netdiag"
+	"github.com/e27efefb/sluice/pkg/transfer"
 	"github.com/e27efefb/sluice/services/internal/cli"
 )
 
@@ -40,6 +41,10 @@ func (c *compareCmd) run(a *app) error {
 		return err
 	}
 	defer far.Close()
+	// One who is not let in would measure a part and take it for the path.
+	if _, err := far.Control.List(a.ctx, transfer.ListFilter{PageSize: 1}); transfer.KindOf(err) == transfer.Denied {
+		return err
+	}
 	p := &prober{target: target, far: far, most: int64(c.Most), lanes: c.Lanes, ping: c.Ping}
 	comparison, err := netdiag.Compare(a.ctx, target, p, netdiag.CompareConfig{Duration: time.Duration(c.For)})
 	if err != nil {

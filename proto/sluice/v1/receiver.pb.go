@@ -1907,8 +1907,8 @@ func (x *CreatePingSessionResponse) GetPingAddress() string {
 // ListConnectionsRequest chooses connections.
 type ListConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Lanes of this transfer only; empty: all of the receiver's ports, for
-	// operators only where there are identities.
+	// Lanes of this transfer only; empty: all of the receiver's ports. A caller that
+	// may not list the transfers of others sees its own lanes and what listens.
 	TransferId    string `protobuf:"bytes,1,opt,name=transfer_id,json=transferId,proto3" json:"transfer_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
