@@ -67,6 +67,38 @@ func TestBLAKE3IsTheFilesDigest(t *testing.T) {
 	}
 }
 
+// TestSmallFilesByEitherLibrary holds for machines with and without AVX-512.
+func TestSmallFilesByEitherLibrary(t *testing.T) {
+	was := wide
+	defer func() { wide = was }()
+	data := random(mib)
+	for _, n := range []int{0, 1, 63, 64, 65, 1023, 1024, 1025, 4096, 16383, 16384, 16385, mib - 1, mib} {
+		want := blake3.Sum256(data[:n])
+		for _, wide = range []bool{false, true} {
+			if got := SumChunk(nil, transfer.BLAKE3, 0, mib, true, data[:n]); !bytes.Equal(got, want[:]) {
+				t.Errorf("%d octets, wide %v: %x, want %x", n, wide, got, want)
+			}
+		}
+	}
+}
+
+func BenchmarkSmall(b *testing.B) {
+	was := wide
+	defer func() { wide = was }()
+	for _, n := range []int{100, 1024, 4096, 16384, 65536, mib} {
+		data := random(n)
+		for _, wide = range []bool{false, true} {
+			b.Run(fmt.Sprintf("%d/wide=%v", n, wide), func(b *testing.B) {
+				b.SetBytes(int64(n))
+				var sum []byte
+				for b.Loop() {
+					sum = SumChunk(sum[:0], transfer.BLAKE3, 0, mib, true, data)
+				}
+			})
+		}
+	}
+}
+
 func TestXXH3(t *testing.T) {
 	data := random(3*mib + 5)
 	one := xxh3.Hash128(data[:mib]).Bytes()
@@ -200,36 +232,6 @@ func BenchmarkChunk(b *testing.B) {
 				for off := 0; off < mib; off += 256 << 10 {
 					_, _ = h.Write(data[off : off+256<<10])
 				}
-				dst = h.Sum(dst[:0])
-			}
-		})
-	}
-}
-
-func BenchmarkSmall(b *testing.B) {
-	data := random(mib)
-	for _, n := range []int{100, 1024, 4096, 16384, 65536, mib} {
-		b.Run(fmt.Sprintf("guts/%d", n), func(b *testing.B) {
-			dst := make([]byte, 0, 64)
-			b.SetBytes(int64(n))
-			for b.Loop() {
-				dst = sumBLAKE3(dst[:0], 0, mib, true, data[:n])
-			}
-		})
-		b.Run(fmt.Sprintf("zeebo/%d", n), func(b *testing.B) {
-			b.SetBytes(int64(n))
-			for b.Loop() {
-				s := zeebo.Sum256(data[:n])
-				_ = s
-			}
-		})
-		b.Run(fmt.Sprintf("zeeboReset/%d", n), func(b *testing.B) {
-			dst := make([]byte, 0, 64)
-			h := zeebo.New()
-			b.SetBytes(int64(n))
-			for b.Loop() {
-				h.Reset()
-				_, _ = h.Write(data[:n])
 				dst = h.Sum(dst[:0])
 			}
 		})

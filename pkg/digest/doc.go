@@ -37,22 +37,22 @@
 // least 16 KiB (transfer.ValidChunkSize asks for more), else BLAKE3 chunks would
 // not be whole subtrees.
 //
-// # Why lukechampine.com/blake3/guts and nothing beside it
+// # Why lukechampine.com/blake3/guts, and zeebo/blake3 beside it
 //
-// Only guts gives chaining values of subtrees, which parallel lanes need. Hashing
-// small files by zeebo/blake3 as well was measured on one core with AVX-512,
-// data hot in cache, in microseconds (go test -bench Small):
+// Only guts gives chaining values of subtrees, which parallel lanes need. A file
+// of one chunk needs none, and zeebo/blake3 hashes it whole. Microseconds on one
+// core, data hot in cache, with and without AVX-512 (go test -bench Small):
 //
-//	octets     guts   zeebo
-//	100        0.41   0.27
-//	1,024      1.9    2.5
-//	4,096      3.7    3.4–3.8
-//	16,384     3.9    6.6
-//	65,536     17.5   23.3
-//	1,048,576  301    360
+//	           AVX-512        AVX2 alone
+//	octets     guts   zeebo   guts  zeebo
+//	100        0.41   0.27    0.45  0.11
+//	1,024      1.9    2.5     2.7   1.3
+//	4,096      3.7    3.4–3.8 3.6   2.7
+//	16,384     3.9    6.6     7.9   7.2
+//	65,536     17.5   23.3    46    20
+//	1,048,576  301    360     564   381
 //
-// The two are equal where small files are and guts is faster above, so a second
-// code path would gain nothing. Per chunk of 1 MiB fed in pieces of 256 KiB:
+// So zeebo serves whole files where there is AVX2 and no AVX-512. Per chunk of 1 MiB fed in pieces of 256 KiB:
 // BLAKE3 3.0 GB/s, XXH3 36 GB/s. Joining 2,048 chunks (2 GiB) costs 0.24 ms.
 //
 // # Why the caller feeds pieces

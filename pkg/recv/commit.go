@@ -3,7 +3,6 @@ package recv
 import (
 	"context"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/e27efefb/sluice/pkg/transfer"
@@ -111,56 +110,73 @@ func (m *movement) takeDigests(p *transfer.CommitPart) error {
 	bad := func(format string, args ...any) error {
 		return transfer.Errorf(transfer.Invalid, opCommit, "", format, args...)
 	}
-	if int(p.Part) > len(m.starts) {
-		return bad("part %d came, part %d is next", p.Part, len(m.starts))
+	have := &m.digests
+	if int(p.Part) > len(have.starts) {
+		return bad("part %d came, part %d is next", p.Part, len(have.starts))
 	}
 	if len(p.Files) > m.r.cfg.Limits.PartEntries {
 		return bad("the part has %d digests, at most %d are allowed", len(p.Files), m.r.cfg.Limits.PartEntries)
 	}
-	if int(p.Part) < len(m.starts) {
-		m.digests = m.digests[:m.starts[p.Part]]
-		m.starts = m.starts[:p.Part]
+	have.from(int(p.Part))
+	begin, next := have.len(), int64(0)
+	if begin > 0 {
+		next = int64(have.index[begin-1]) + 1
 	}
-	next := int64(0)
-	if n := len(m.digests); n > 0 {
-		next = int64(m.digests[n-1].Index) + 1
+	have.algorithm = m.spec.Options.Algorithm
+	if err := m.addDigests(p.Files, next); err != nil {
+		have.truncate(begin)
+		return err
 	}
-	algorithm := m.spec.Options.Algorithm
-	for i := range p.Files {
-		f := &p.Files[i]
+	have.starts = append(have.starts, begin)
+	return nil
+}
+
+// addDigests checks digests, the first of which may have index next, and keeps
+// them. After an error some may be kept.
+func (m *movement) addDigests(files []transfer.FileDigest, next int64) error {
+	bad := func(format string, args ...any) error {
+		return transfer.Errorf(transfer.Invalid, opCommit, "", format, args...)
+	}
+	algorithm := m.digests.algorithm
+	for i := range files {
+		f := &files[i]
 		if int64(f.Index) < next {
 			return bad("the digest of file %d is out of order", f.Index)
 		}
 		next = int64(f.Index) + 1
-		e, fs, ok := m.stage.Entry(f.Index)
+		e, ok := m.stage.Shape(f.Index)
 		switch {
-		case !ok || e.Type != transfer.Regular || fs.Skip:
+		case !ok || e.Type != transfer.Regular || e.Skip:
 			return bad("file %d is no file of the manifest that was to be sent", f.Index)
 		case f.Digest.Validate() != nil || f.Digest.Algorithm != algorithm:
 			return bad("the digest of file %d is not %v", f.Index, algorithm)
 		case e.Size >= 0 && f.Size != e.Size:
-			return transfer.Errorf(transfer.Invalid, opCommit, string(e.Path), "the final size %d is not the offered %d", f.Size, e.Size)
+			return transfer.Errorf(transfer.Invalid, opCommit, m.pathOf(f.Index), "the final size %d is not the offered %d", f.Size, e.Size)
 		case f.Size < 0 || f.Size > transfer.MaxFileSize:
-			return transfer.Errorf(transfer.Invalid, opCommit, string(e.Path), "the final size %d is out of range", f.Size)
+			return transfer.Errorf(transfer.Invalid, opCommit, m.pathOf(f.Index), "the final size %d is out of range", f.Size)
 		}
+		m.digests.add(f, e.Size < 0)
 	}
-	m.starts = append(m.starts, len(m.digests))
-	m.digests = append(m.digests, p.Files...)
 	return nil
+}
+
+// pathOf names a file of the manifest, or nothing.
+func (m *movement) pathOf(file uint32) string {
+	e, _, _ := m.stage.Entry(file)
+	return string(e.Path)
 }
 
 // startCommit sets the run off. Control lock held, state open, all written.
 func (m *movement) startCommit() *commitRun {
 	ctx, cancel := context.WithCancelCause(m.r.base)
 	run := &commitRun{cancel: cancel, done: make(chan struct{})}
-	digests := slices.Clone(m.digests)
 	m.mu.Lock()
 	m.run = run
 	m.mu.Unlock()
 	m.setState(transfer.StateCommitting, nil)
 	m.r.tasks.Go(func() {
 		begin := time.Now()
-		res, err := m.verifyAndPublish(ctx, digests)
+		res, err := m.verifyAndPublish(ctx)
 		cancel(nil)
 		receipt := m.conclude(run, res, err)
 		kind := transfer.KindOf(err)
@@ -187,14 +203,14 @@ func (r *Receiver) published(receipt *transfer.Receipt) {
 }
 
 // verifyAndPublish is the work of a run. A panic becomes an error.
-func (m *movement) verifyAndPublish(ctx context.Context, digests []transfer.FileDigest) (res *transfer.CommitResult, err error) {
+func (m *movement) verifyAndPublish(ctx context.Context) (res *transfer.CommitResult, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			m.r.log.Error("panic in commit", "transfer", m.id, "panic", p, "stack", string(debug.Stack()))
 			res, err = nil, transfer.Errorf(transfer.Internal, opCommit, "", "panic")
 		}
 	}()
-	bad, err := m.verify(ctx, digests)
+	bad, err := m.verify(ctx)
 	if err != nil {
 		return nil, err
 	}

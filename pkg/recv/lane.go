@@ -276,21 +276,21 @@ func (l *lane) Read(p []byte) (int, error) {
 
 // frame takes one frame: its chunks, one after another.
 func (l *lane) frame(h wire.Header) error {
-	e, fs, ok := l.stage.Entry(h.File)
+	e, ok := l.stage.Shape(h.File)
 	if !ok || e.Type != transfer.Regular || e.Size == 0 {
 		return transfer.Errorf(transfer.Invalid, "place frame", "", "file %d is not in the answered part of the manifest, or has no octets", h.File)
 	}
-	chunks, err := h.Check(e.Size, fs.ChunkSize)
+	chunks, err := h.Check(e.Size, e.ChunkSize)
 	if err != nil {
 		return err
 	}
-	if h.Length == e.Size && h.Length <= smallBuffer && chunks.Count == 1 && !fs.Skip {
+	if h.Length == e.Size && h.Length <= smallBuffer && chunks.Count == 1 && !e.Skip {
 		return l.small(h)
 	}
 	left := h.Length
 	for c := chunks.First; uint64(c) < chunks.End(); c++ {
-		n := min(fs.ChunkSize, left)
-		if err := l.chunk(h.File, c, n, fs.Skip); err != nil {
+		n := min(e.ChunkSize, left)
+		if err := l.chunk(h.File, c, n, e.Skip); err != nil {
 			return err
 		}
 		left -= n

@@ -52,8 +52,7 @@ type movement struct {
 	session    transfer.Session // zero: none in this run
 	seen       []transfer.Session
 	parts      []part
-	digests    []transfer.FileDigest
-	starts     []int // where each commit part begins in digests
+	digests    digests
 	rounds     int
 	replay     *replay
 	touched    time.Time
@@ -182,7 +181,7 @@ func (m *movement) detach() {
 	m.mu.Lock()
 	m.stage, m.nonces = nil, nil
 	m.mu.Unlock()
-	m.parts, m.digests, m.starts = nil, nil, nil
+	m.parts, m.digests = nil, digests{}
 	m.r.mu.Lock()
 	m.r.active--
 	m.r.mu.Unlock()

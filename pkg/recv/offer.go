@@ -135,7 +135,7 @@ func (m *movement) begin(ctx context.Context, c Caller, p *transfer.OfferPart) (
 	}
 	// From here on the old session is over, whatever happens.
 	m.session = transfer.Session{}
-	m.parts, m.digests, m.starts, m.rounds = nil, nil, nil, 0
+	m.parts, m.digests, m.rounds = nil, digests{}, 0
 	err := stage.Begin(ctx, epoch, p.Options)
 	var files []store.FileState
 	if err == nil {

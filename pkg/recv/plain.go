@@ -50,7 +50,7 @@ func (r *Receiver) Plain(ctx context.Context, c Caller, name string) (*Upload, e
 	m.mu.Lock()
 	m.accepting = false // no lanes
 	m.mu.Unlock()
-	_, fs, _ := m.stage.Entry(0)
+	fs, _ := m.stage.Shape(0)
 	return &Upload{m: m, stage: m.stage, full: int(fs.ChunkSize)}, nil
 }
 
@@ -116,7 +116,8 @@ func (u *Upload) Publish(ctx context.Context) (*transfer.Receipt, error) {
 		m.ctl.unlock()
 		return nil, err
 	}
-	m.digests = []transfer.FileDigest{{Index: 0, Size: u.size, Digest: d}}
+	m.digests = digests{algorithm: d.Algorithm}
+	m.digests.add(&transfer.FileDigest{Index: 0, Size: u.size, Digest: d}, true)
 	run := m.startCommit()
 	m.ctl.unlock()
 	if err := run.wait(ctx); err != nil {

@@ -24,19 +24,16 @@ const (
 
 // verify compares the digests with what was received and returns the files that
 // differ. Then it compares expected digests and asks the gate.
-func (m *movement) verify(ctx context.Context, digests []transfer.FileDigest) ([]uint32, error) {
-	for i := range digests {
-		d := &digests[i]
-		if e, _, ok := m.stage.Entry(d.Index); ok && e.Size < 0 {
-			if err := m.stage.Finish(ctx, d.Index, d.Size); err != nil {
-				return nil, err
-			}
+func (m *movement) verify(ctx context.Context) ([]uint32, error) {
+	for file, size := range m.digests.sizes {
+		if err := m.stage.Finish(ctx, file, size); err != nil {
+			return nil, err
 		}
 	}
 	if lacking := m.stage.Missing(maxMissing); len(lacking) > 0 {
 		return nil, m.lacking(lacking)
 	}
-	bad, err := m.compare(ctx, digests)
+	bad, err := m.compare(ctx)
 	if err != nil || len(bad) > 0 {
 		return bad, err
 	}
@@ -61,7 +58,7 @@ func (m *movement) lacking(files []uint32) error {
 }
 
 // compare walks the manifest and the digests, which are both in order of index.
-func (m *movement) compare(ctx context.Context, digests []transfer.FileDigest) (bad []uint32, err error) {
+func (m *movement) compare(ctx context.Context) (bad []uint32, err error) {
 	if m.spec.Options.Algorithm == transfer.None {
 		return nil, nil
 	}
@@ -70,21 +67,19 @@ func (m *movement) compare(ctx context.Context, digests []transfer.FileDigest) (
 		if i%1024 == 0 && ctx.Err() != nil {
 			return nil, interrupted(ctx)
 		}
-		e, fs, _ := m.stage.Entry(i)
-		given := next < len(digests) && digests[next].Index == i
-		switch {
-		case given:
-			next++
-		case e.Type == transfer.Regular && !fs.Skip && e.Size != 0:
-			return nil, transfer.Errorf(transfer.Invalid, opCommit, string(e.Path), "its digest is missing")
-		default:
+		if next == m.digests.len() || m.digests.index[next] != i {
+			if e, _ := m.stage.Shape(i); e.Type == transfer.Regular && !e.Skip && e.Size != 0 {
+				return nil, transfer.Errorf(transfer.Invalid, opCommit, m.pathOf(i), "its digest is missing")
+			}
 			continue
 		}
+		_, said := m.digests.at(next)
+		next++
 		got, err := m.stage.Digest(i)
 		if err != nil {
 			return nil, err
 		}
-		if !got.Equal(digests[next-1].Digest) && len(bad) < maxMismatch {
+		if !got.Equal(said) && len(bad) < maxMismatch {
 			bad = append(bad, i)
 		}
 	}
@@ -131,8 +126,8 @@ func (m *movement) repair(ctx context.Context, p *transfer.Repair) (*transfer.Co
 
 // inFile checks that chunks belong to a file of the manifest.
 func (m *movement) inFile(file uint32, c transfer.ChunkRange) error {
-	e, fs, ok := m.stage.Entry(file)
-	if !ok || e.Type != transfer.Regular || fs.Skip || c.Count == 0 || c.End() > 1<<32-1 || e.Size >= 0 && c.End() > uint64(e.Chunks(fs.ChunkSize)) {
+	e, ok := m.stage.Shape(file)
+	if !ok || e.Type != transfer.Regular || e.Skip || c.Count == 0 || c.End() > 1<<32-1 || e.Size >= 0 && c.End() > uint64(transfer.Chunks(e.Size, e.ChunkSize)) {
 		return transfer.Errorf(transfer.Invalid, "find chunks", "", "file %d has no chunks %d to %d", file, c.First, c.End())
 	}
 	return nil
@@ -142,8 +137,8 @@ func (m *movement) inFile(file uint32, c transfer.ChunkRange) error {
 // verified costs nothing; anything else one sequential read.
 func (m *movement) checkExpected(ctx context.Context) error {
 	for i := range m.stage.Entries() {
-		e, fs, _ := m.stage.Entry(i)
-		if e.Expected.IsZero() || fs.Skip {
+		e, _ := m.stage.Shape(i)
+		if e.Expected.IsZero() || e.Skip {
 			continue
 		}
 		got, err := m.digestOf(ctx, i, e.Expected.Algorithm)
@@ -151,7 +146,7 @@ func (m *movement) checkExpected(ctx context.Context) error {
 			return err
 		}
 		if !got.Equal(e.Expected) {
-			return transfer.Errorf(transfer.Corrupt, "verify file", string(e.Path), "it is %v, its maker expected %v", got, e.Expected).WithHint("nothing was published; get the file from its maker again")
+			return transfer.Errorf(transfer.Corrupt, "verify file", m.pathOf(i), "it is %v, its maker expected %v", got, e.Expected).WithHint("nothing was published; get the file from its maker again")
 		}
 	}
 	return nil

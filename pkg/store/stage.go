@@ -270,6 +270,25 @@ func (s *stage) Entry(file uint32) (transfer.Entry, FileState, bool) {
 	return s.t.entry(id), s.fileState(id), true
 }
 
+// Shape returns what moving an entry depends on.
+func (s *stage) Shape(file uint32) (Shape, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if uint64(file) >= uint64(len(s.order)) {
+		return Shape{}, false
+	}
+	id := s.order[file]
+	n := s.t.at(id)
+	sh := Shape{Type: n.typ(), Size: n.size, ChunkSize: n.chunkSize(), Skip: n.has(flagSkip)}
+	if n.unknown() {
+		sh.Size = transfer.UnknownSize
+	}
+	if len(s.t.expected) > 0 {
+		sh.Expected = s.t.expected[id]
+	}
+	return sh, true
+}
+
 // fileState is called with mu held.
 func (s *stage) fileState(id nodeID) FileState {
 	n := s.t.at(id)

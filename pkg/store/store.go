@@ -94,6 +94,15 @@ type FileState struct {
 	Skip      bool          // identical under SkipIdentical; nothing will be taken
 }
 
+// Shape is what the moving of an entry's content depends on. Held is left out.
+type Shape struct {
+	Type      transfer.Type
+	Size      int64 // octets; UnknownSize
+	ChunkSize int64
+	Skip      bool            // as in FileState
+	Expected  transfer.Digest // zero: none
+}
+
 // Stage is one unfinished transfer on disk. WriteChunk may be called at once
 // for different chunks; everything else is serialised by the stage itself.
 type Stage interface {
@@ -113,6 +122,8 @@ type Stage interface {
 	Seal(ctx context.Context) error
 	// Entry returns an entry of this epoch and its state, or false.
 	Entry(file uint32) (transfer.Entry, FileState, bool)
+	// Shape is Entry without the names and times, which take longer to find.
+	Shape(file uint32) (Shape, bool)
 	// Entries is how many entries were added in this epoch.
 	Entries() uint32
 	// WriteChunk reads exactly n octets from r, hashes them while they pass and

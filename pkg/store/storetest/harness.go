@@ -209,6 +209,9 @@ func (j *job) writeFile(i uint32) {
 	if !ok {
 		j.w.Fatalf("no entry %d", i)
 	}
+	if sh, ok := j.st.Shape(i); !ok || sh.Type != e.Type || sh.Size != e.Size || sh.ChunkSize != fs.ChunkSize || sh.Skip != fs.Skip || !sh.Expected.Equal(e.Expected) {
+		j.w.Errorf("shape of entry %d is %+v, but it is %+v, %+v", i, sh, e, fs)
+	}
 	if fs.Skip || e.Type != transfer.Regular || e.Size <= 0 {
 		return
 	}
