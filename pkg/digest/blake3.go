@@ -98,7 +98,7 @@ func (t *subtree) sum(dst []byte, only bool) []byte {
 
 // sumBLAKE3 reads whole groups where they lie and copies only the rest.
 func sumBLAKE3(dst []byte, index uint32, chunkSize int64, only bool, data []byte) []byte {
-	if only && wide {
+	if only && !wide {
 		sum := blake3.Sum256(data)
 		return append(dst, sum[:]...)
 	}
