@@ -10,4 +10,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+func TestVariables(t *testing.T) {
+	reference.CheckVariables(t, &grammar{}, "receiver", "SLUICE_DIR", "SLUICE_TOKENS")
+}
+
 func TestCommandsDocument(t *testing.T) { reference.Check(t, &grammar{}, "receiver") }

@@ -98,7 +98,7 @@ func (c *certCmd) write(a *app, name string, issue func() (auth.Pair, error)) er
 // tokenCmd makes a bearer token.
 type tokenCmd struct {
 	Principal string        `arg:"" help:"Who the token stands for."`
-	Tokens    string        `help:"Token file that the hash is added to." required:"" type:"path" placeholder:"FILE"`
+	Tokens    string        `help:"Token file that the hash is added to." required:"" type:"path" placeholder:"FILE" env:"SLUICE_TOKENS"`
 	Out       string        `help:"File for the secret (mode 0600); default: standard output." type:"path" placeholder:"FILE"`
 	Expires   time.Duration `help:"How long the token is good; 0: for ever." default:"0s"`
 	IfMissing bool          `help:"Do nothing when --out is there already."`
@@ -155,7 +155,7 @@ func receiptKey(root string) string {
 
 // publicKeyCmd prints the key that verifies receipts.
 type publicKeyCmd struct {
-	Dir string `help:"The receiver's directory." default:"./inbox" type:"path"`
+	Dir string `help:"The receiver's directory." default:"./inbox" type:"path" env:"SLUICE_DIR"`
 }
 
 func (c *publicKeyCmd) run(a *app) error {

@@ -20,8 +20,8 @@ import (
 type connectionsCmd struct {
 	To       string        `help:"Control address of the receiver; it tells its other ports, and which transfer a lane belongs to." default:"127.0.0.1:7400" placeholder:"HOST:PORT"`
 	Port     []uint16      `help:"Look at these ports of the receiver without asking it. May be repeated." placeholder:"PORT"`
-	At       string        `help:"Ask the sender service at this address for its own connections instead: lanes by job, control connections, API." placeholder:"HOST:PORT" env:"-"`
-	Job      string        `help:"With --at: only the lanes of this job." placeholder:"ID" env:"-"`
+	At       string        `help:"Ask the sender service at this address for its own connections instead: lanes by job, control connections, API." placeholder:"HOST:PORT"`
+	Job      string        `help:"With --at: only the lanes of this job." placeholder:"ID"`
 	Watch    bool          `help:"Follow the states as connections open and close, until interrupted."`
 	Interval time.Duration `help:"How often --watch looks." default:"2ms"`
 	JSON     bool          `name:"json" help:"One JSON object a line."`

@@ -10,13 +10,15 @@ import (
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
 
-// ConnectFlags say how a command reaches a service.
+// ConnectFlags say how a command reaches a service. Their variables are others
+// than those of serve: SLUICE_TLS_CERT is what a service shows, SLUICE_CLIENT_CERT
+// what a command shows to a service.
 type ConnectFlags struct {
 	TLSCA         string `name:"tls-ca" help:"CA of the far side's certificate (PEM); turns on TLS." placeholder:"FILE" type:"path"`
-	TLSCert       string `name:"tls-cert" help:"Own client certificate (PEM), for mutual TLS." placeholder:"FILE" type:"path"`
-	TLSKey        string `name:"tls-key" help:"Own private key (PEM)." placeholder:"FILE" type:"path"`
+	TLSCert       string `name:"tls-cert" help:"Own client certificate (PEM), for mutual TLS." placeholder:"FILE" type:"path" env:"SLUICE_CLIENT_CERT"`
+	TLSKey        string `name:"tls-key" help:"Own private key (PEM)." placeholder:"FILE" type:"path" env:"SLUICE_CLIENT_KEY"`
 	TLSServerName string `name:"tls-server-name" help:"Name that the certificate must have, if not the host." placeholder:"NAME"`
-	NoTLS         bool   `name:"no-tls" help:"Speak without TLS to an address off loopback."`
+	NoTLS         bool   `name:"no-tls" help:"Speak without TLS to an address off loopback." env:"-"`
 	TokenFile     string `help:"File with the bearer token; or the variable SLUICE_TOKEN." placeholder:"FILE" type:"path"`
 }
 

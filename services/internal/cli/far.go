@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -130,19 +128,11 @@ func (f *Far) Alive(ctx context.Context) error {
 }
 
 // Healthcheck prints the state and returns an error unless the service serves.
-// A probe needs no identity. In a service's own container SLUICE_TLS_CERT names
-// the certificate that it serves with, which other services refuse from clients,
-// so that one is not shown.
+// A probe needs no identity.
 func Healthcheck(ctx context.Context, w io.Writer, target string, f *ConnectFlags, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	probe := *f
-	if own := os.Getenv("SLUICE_TLS_CERT"); own != "" && probe.TLSCA != "" {
-		if abs, err := filepath.Abs(own); err == nil && abs == probe.TLSCert {
-			probe.TLSCert, probe.TLSKey = "", ""
-		}
-	}
-	far, err := Dial(target, &probe)
+	far, err := Dial(target, f)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,40 @@ func Version() string { return version }
 // exited carries the code of kong's own exits (help, version) out of Parse.
 type exited int
 
+// connectionGroup is the group of flags that say how a command reaches a service.
+const connectionGroup = "connection"
+
+// ownVariables takes the variables from the flags of every command but serve, but
+// for those of a connection and those that name their variable themselves. In a
+// service's own container its variables are set for every command that is run
+// there: SLUICE_RECEIVER configures receivers, and must not become the filter
+// --receiver of `sender jobs list`. Use it before kong.DefaultEnvars.
+func ownVariables(k *kong.Kong) error {
+	for _, leaf := range k.Model.Leaves(false) {
+		if leaf.Name == "serve" {
+			continue
+		}
+		for _, group := range leaf.AllFlags(false) {
+			for _, f := range group {
+				if len(f.Envs) == 0 && (f.Group == nil || f.Group.Key != connectionGroup) {
+					f.Envs = []string{"-"}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// NewParser makes the parser of a grammar (a pointer to a kong struct) with the
+// rules of both programs: flags of serve have SLUICE_… variables.
+func NewParser(grammar any, name string, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(grammar, append([]kong.Option{
+		kong.Name(name),
+		kong.PostBuild(ownVariables),
+		kong.DefaultEnvars("SLUICE"),
+	}, options...)...)
+}
+
 // Parse reads args into grammar (a pointer to a kong struct), with SLUICE_…
 // variables and, where the grammar has a --config flag, a JSON file. Done is
 // true when help was shown and nothing is to be run.
@@ -39,16 +73,14 @@ func Parse(grammar any, name, description string, args []string, stdout, stderr 
 		}
 	}()
 	opts := append([]kong.Option{
-		kong.Name(name),
 		kong.Description(description),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-		kong.DefaultEnvars("SLUICE"),
 		kong.Configuration(kong.JSON),
 		kong.Help(helpWithExamples),
 	}, options...)
-	parser, err := kong.New(grammar, opts...)
+	parser, err := NewParser(grammar, name, opts...)
 	if err != nil {
 		return nil, false, fmt.Errorf("build command line: %w", err)
 	}

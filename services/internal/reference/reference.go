@@ -10,10 +10,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/e27efefb/sluice/services/internal/cli"
 )
 
 // shared are the flags that many commands have, described once at the end.
@@ -130,4 +133,48 @@ func Check(t *testing.T, grammar any, name string) {
 		}
 	}
 	t.Fatalf("docs/commands.md says more than the commands of %s are; SLUICE_WRITE_DOCS=1 go test -p 1 -run TestCommandsDocument ./services/... writes it", name)
+}
+
+// CheckVariables fails when a variable that is set for serve changes the meaning
+// of another command; same lists those that mean the same there.
+func CheckVariables(t *testing.T, grammar any, name string, same ...string) {
+	t.Helper()
+	k, err := cli.NewParser(grammar, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(leaf *kong.Node) map[string]string {
+		out := map[string]string{}
+		for _, group := range leaf.AllFlags(false) {
+			for _, f := range group {
+				for _, v := range f.Envs {
+					out[v] = f.Name
+				}
+			}
+		}
+		return out
+	}
+	serve, others := map[string]string{}, 0
+	for _, leaf := range k.Model.Leaves(false) {
+		if leaf.Name == "serve" {
+			serve = of(leaf)
+		}
+	}
+	if len(serve) < 20 {
+		t.Fatalf("%s serve has the variables %v only", name, serve)
+	}
+	for _, leaf := range k.Model.Leaves(false) {
+		if leaf.Name == "serve" {
+			continue
+		}
+		for v, flag := range of(leaf) {
+			others++
+			if _, clash := serve[v]; clash && !slices.Contains(same, v) {
+				t.Errorf("%s, set for serve, becomes --%s of %s %s", v, flag, name, commandOf(leaf))
+			}
+		}
+	}
+	if others == 0 {
+		t.Errorf("no other command of %s has a variable", name)
+	}
 }
