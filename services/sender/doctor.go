@@ -161,8 +161,8 @@ func pingAddr(ctx context.Context, far *cli.Far, target, said string) (addr stri
 	host, _, _ := net.SplitHostPort(target)
 	addr = net.JoinHostPort(host, pingPort)
 	if s, err := far.Control.PingSession(ctx); err == nil {
-		session = &health.Session{SSID: s.SSID, Expires: s.Expires}
-		copy(session.Key[:], s.Key)
+		opened := healthSession(&s)
+		session = &opened
 		if h, port, err := net.SplitHostPort(s.Addr); err == nil {
 			if h == "" {
 				h = host

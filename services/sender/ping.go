@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/e27efefb/sluice/pkg/control"
 	"github.com/e27efefb/sluice/pkg/health"
 	"github.com/e27efefb/sluice/pkg/stamp"
 	"github.com/e27efefb/sluice/pkg/transfer"
@@ -18,14 +19,14 @@ import (
 
 // pingCmd asks a receiver over UDP whether it is alive and ready.
 type pingCmd struct {
-	Addr string `arg:"" name:"host:port" help:"The receiver's ping address; the port is 7402 unless given."`
+	Addr string `arg:"" optional:"" name:"host:port" help:"The receiver's ping address. Without a port: with --auth or --control the one that the receiver names, else 7402."`
 
 	Count    int         `short:"c" help:"Pings to send; 0: until interrupted." default:"0"`
 	Interval cli.Seconds `short:"i" help:"Between two pings: 0.2 or 200ms." default:"1s" placeholder:"TIME"`
 	Size     int         `short:"s" help:"Octets of each datagram; 0: no padding." default:"0"`
 	Wait     cli.Seconds `short:"W" help:"Give a ping up after this long." default:"2s" placeholder:"TIME"`
 	Auth     bool        `help:"Authenticated pings, in a session from the control plane: what a receiver off loopback answers."`
-	Control  string      `help:"Control address for --auth. Default: port 7400 of the same host." placeholder:"HOST:PORT"`
+	Control  string      `help:"Control address to ask for a session and for the ping address; implies --auth. Default for --auth: port 7400 of the same host." placeholder:"HOST:PORT"`
 	JSON     bool        `name:"json" help:"One JSON object a line: sent, replied, lost …, then summary."`
 
 	cli.ConnectFlags `group:"connection"`
@@ -36,13 +37,14 @@ func (pingCmd) Help() string {
 	return `Examples:
   sender ping 127.0.0.1
   sender ping files.example --auth --tls-ca ca.pem --token-file token -c 10 -i 0.2
+  sender ping --control files.example:7400 --tls-ca ca.pem --token-file token
   sender ping files.example --json | jq -c 'select(.event=="summary")'
 
 Exit codes: 0 alive and serving, 3 alive but not serving, 4 no reply.`
 }
 
 func (c *pingCmd) run(a *app) error {
-	cfg, done, err := c.config()
+	cfg, done, err := c.config(a.ctx)
 	if err != nil {
 		return err
 	}
@@ -78,20 +80,21 @@ func (c *pingCmd) run(a *app) error {
 }
 
 // config returns the pinger's, and what to call in the end.
-func (c *pingCmd) config() (health.PingerConfig, func(), error) {
-	addr := cli.WithPort(c.Addr, pingPort)
-	cfg := health.PingerConfig{Addr: addr, Interval: time.Duration(c.Interval), Timeout: time.Duration(c.Wait), Count: c.Count, Size: c.Size}
-	if cfg.Interval == 0 || cfg.Timeout == 0 {
+func (c *pingCmd) config(ctx context.Context) (health.PingerConfig, func(), error) {
+	cfg := health.PingerConfig{Interval: time.Duration(c.Interval), Timeout: time.Duration(c.Wait), Count: c.Count, Size: c.Size}
+	c.Auth = c.Auth || c.Control != ""
+	switch {
+	case cfg.Interval == 0 || cfg.Timeout == 0:
 		return cfg, nil, cli.Usagef("-i and -W must be above 0")
+	case c.Addr == "" && c.Control == "":
+		return cfg, nil, cli.Usagef("give the receiver's ping address, or its control address with --control")
 	}
+	cfg.Addr = cli.WithPort(c.Addr, pingPort)
 	if !c.Auth {
-		if c.Control != "" {
-			return cfg, nil, cli.Usagef("--control is for --auth")
-		}
 		return cfg, func() {}, nil
 	}
 	if c.Control == "" {
-		host, _, err := net.SplitHostPort(addr)
+		host, _, err := net.SplitHostPort(cfg.Addr)
 		if err != nil {
 			return cfg, nil, &cli.Usage{Err: err}
 		}
@@ -101,8 +104,35 @@ func (c *pingCmd) config() (health.PingerConfig, func(), error) {
 	if err != nil {
 		return cfg, nil, err
 	}
+	done := func() { _ = far.Close() }
 	cfg.Open = pingSessions(far)
-	return cfg, func() { _ = far.Close() }, nil
+	if _, port, err := net.SplitHostPort(c.Addr); err == nil && port != "" {
+		return cfg, done, nil // the address was said
+	}
+	if err := c.ask(ctx, far, &cfg); err != nil {
+		done()
+		return cfg, nil, err
+	}
+	return cfg, done, nil
+}
+
+// ask opens the first session, with which the receiver names its reflector.
+func (c *pingCmd) ask(ctx context.Context, far *cli.Far, cfg *health.PingerConfig) error {
+	s, err := far.Control.PingSession(ctx)
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err != nil || port == "" {
+		return transfer.Errorf(transfer.NotFound, "ping", c.Control, "the receiver names no ping address").WithHint("give it: sender ping HOST:PORT --control %s", c.Control)
+	}
+	if c.Addr != "" {
+		host = strings.Trim(c.Addr, "[]")
+	}
+	cfg.Addr = net.JoinHostPort(host, port)
+	session := healthSession(&s)
+	cfg.Session = &session
+	return nil
 }
 
 // pingSessions opens sessions over the control plane.
@@ -112,10 +142,14 @@ func pingSessions(far *cli.Far) func(ctx context.Context) (health.Session, error
 		if err != nil {
 			return health.Session{}, err
 		}
-		out := health.Session{SSID: s.SSID, Expires: s.Expires}
-		copy(out.Key[:], s.Key)
-		return out, nil
+		return healthSession(&s), nil
 	}
+}
+
+func healthSession(s *control.PingSession) health.Session {
+	out := health.Session{SSID: s.SSID, Expires: s.Expires}
+	copy(out.Key[:], s.Key)
+	return out
 }
 
 func authWord(auth bool) string {

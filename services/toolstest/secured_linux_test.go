@@ -96,6 +96,17 @@ func TestToolsOverTLS(t *testing.T) {
 		if out := r.run(t, 0, with(ping...)...); !strings.Contains(out, "2 received") {
 			t.Errorf("%s", out)
 		}
+		// The receiver names its reflector, whose port nobody could guess here. A host
+		// that is given stays.
+		for _, args := range [][]string{{"--control", "127.0.0.1:7400"}, {"127.0.0.1", "--control", "127.0.0.1:7400"}} {
+			out := r.run(t, 0, with(append([]string{"sender", "ping", "-c", "2", "-i", "0.05", "-W", "30"}, args...)...)...)
+			if !strings.Contains(out, "2 received") || !strings.Contains(out, "ping "+r.ports["127.0.0.1:7402"]+" by STAMP (RFC 8762), authenticated") {
+				t.Errorf("%v: %s", args, out)
+			}
+		}
+		if out := r.run(t, 2, "sender", "ping"); !strings.Contains(out, "--control") {
+			t.Errorf("%s", out)
+		}
 		if out := r.run(t, 3, append(ping, stranger...)...); !strings.Contains(out, "--token-file") {
 			t.Errorf("a stranger hears\n%s", out)
 		}
