@@ -157,7 +157,7 @@ func (s *sending) run(f *os.File, info os.FileInfo) error {
 		<-l.done
 	}()
 
-	if err := s.content(f, l); err != nil {
+	if err := s.content(f, l, info.Size()); err != nil {
 		// What the receiver said is the better reason, if it said anything.
 		s.arm(s.nc.SetReadDeadline, time.Second)
 		<-l.done
@@ -219,18 +219,20 @@ func (s *sending) refusal(said string) error {
 	return failure(transfer.Denied, nil, "%s refused %q: %q", s.addr, s.name, strings.TrimSpace(reason))
 }
 
-// content sends the bytes of f by sendfile, as io.Copy does from a limited
-// *os.File to a *net.TCPConn.
-func (s *sending) content(f *os.File, l *listener) error {
-	for {
+// content sends size bytes of f by sendfile, as io.Copy does from a limited
+// *os.File to a *net.TCPConn; fewer where the file ends before. A file that grows
+// faster than the receiver takes it would otherwise never end.
+func (s *sending) content(f *os.File, l *listener, size int64) error {
+	for s.sent < size {
+		piece := min(pieceSize, size-s.sent)
 		l.armWrite(func() { s.arm(s.nc.SetWriteDeadline, s.cfg.Timeout) })
-		n, err := io.Copy(s.nc, io.LimitReader(f, pieceSize))
+		n, err := io.Copy(s.nc, io.LimitReader(f, piece))
 		s.sent += n
 		if s.cfg.Progress != nil && n > 0 {
 			s.cfg.Progress(s.sent)
 		}
 		switch {
-		case err == nil && n < pieceSize:
+		case err == nil && n < piece:
 			return nil
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && n > 0 && s.ctx.Err() == nil:
@@ -241,6 +243,7 @@ func (s *sending) content(f *os.File, l *listener) error {
 			return failure(transfer.Unavailable, err, "send %q to %s: the connection broke after %d bytes", s.name, s.addr, s.sent)
 		}
 	}
+	return nil
 }
 
 // early explains an end of the receiver's side before ours, or returns nil.
