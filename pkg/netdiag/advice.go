@@ -39,6 +39,8 @@ func advise(c Comparison) []string {
 	}
 	if tcp.CPUPerGB != nil && udp.CPUPerGB != nil {
 		switch ratio := float64(*udp.CPUPerGB) / float64(max(1, *tcp.CPUPerGB)); {
+		case ratio >= 1.2 && udp.Capped:
+			say("For each gigabyte UDP took %.1f times the processor time of TCP on this side. The kernel cuts segments for TCP, the program sends each datagram itself; and at the rate at which UDP was held it sleeps and wakes for each of them, which a faster sender would not.", ratio)
 		case ratio >= 1.2:
 			say("For each gigabyte UDP took %.1f times the processor time of TCP on this side: the kernel cuts segments for TCP, the program sends each datagram itself.", ratio)
 		case ratio <= 1/1.2:
@@ -48,7 +50,7 @@ func advise(c Comparison) []string {
 		}
 	}
 	if udp.Capped {
-		say("The throughput of UDP was held at a safe rate on purpose: UDP does not slow down for others, so what a path could carry is not tried.")
+		say("The throughput of UDP is no measure of the path: it was held at %s, the most that the guards of the ping allow. UDP does not slow down for others, so what a path could carry is not tried.", Rate(udp.Limit))
 	}
 	return out
 }
@@ -75,7 +77,7 @@ func WriteComparison(w io.Writer, c Comparison) error {
 		case s.Throughput == nil:
 			return "-"
 		case s.Capped:
-			return Rate(*s.Throughput) + " (held)"
+			return fmt.Sprintf("%s (held at %s)", Rate(*s.Throughput), Rate(s.Limit))
 		}
 		return Rate(*s.Throughput)
 	})

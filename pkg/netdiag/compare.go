@@ -56,9 +56,11 @@ type Side struct {
 	// what was sent again, and nothing is ever reordered or missing.
 	Loss      *float64 `json:"loss"`
 	Reordered *float64 `json:"reordered"`
-	// Throughput is in bytes a second, and Capped says that it was held there.
+	// Throughput is in bytes a second. Capped says that the measurement held
+	// itself back, and Limit at how many bytes a second: the path may carry more.
 	Throughput *float64 `json:"throughput"`
 	Capped     bool     `json:"capped,omitempty"`
+	Limit      float64  `json:"limit,omitempty"`
 	// CPUPerGB is the processor time, user and system, that this process took
 	// for 10⁹ bytes that arrived. The far side's is not in it.
 	CPUPerGB *time.Duration `json:"cpu_per_gb_ns"`
@@ -184,7 +186,7 @@ func throughput(ctx context.Context, side *Side, measure func(context.Context, t
 		return side.problem("throughput", err)
 	}
 	rate := float64(t.Bytes) / t.Elapsed.Seconds()
-	side.Throughput, side.Capped = &rate, t.Capped > 0
+	side.Throughput, side.Capped, side.Limit = &rate, t.Capped > 0, t.Capped
 	if t.Packets > 0 {
 		// Bulk traffic finds losses that sparse pings miss.
 		loss, reordered := float64(t.Lost)/float64(t.Packets), float64(t.Reordered)/float64(t.Packets)

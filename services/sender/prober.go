@@ -179,6 +179,7 @@ type meter struct {
 	start, last  time.Time
 	acked        int64
 	timer        *time.Timer
+	ended        bool
 	packets, bad int64
 }
 
@@ -203,11 +204,15 @@ func (m *meter) dialLane(ctx context.Context, addr string) (net.Conn, error) {
 	return c, nil
 }
 
-// end asks the kernel while the lanes are open, and ends the transfer.
+// end asks the kernel while the lanes are open, and ends the transfer. Only the
+// first call finds them so.
 func (m *meter) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.packets, m.bad = 0, 0
+	if m.ended {
+		return
+	}
+	m.ended = true
 	for _, l := range m.lanes {
 		if info, err := netdiag.InfoOf(l); err == nil {
 			m.packets += int64(info.Segments)
