@@ -27,6 +27,10 @@ type event struct {
 	Sent  int64  `json:"bytes_sent"`
 	Kind  string `json:"kind"`
 	Text  string `json:"message"`
+
+	Receipt *struct {
+		Counts map[string]int64 `json:"counts"`
+	} `json:"receipt"`
 }
 
 // sendRun is a running sender send --json.
@@ -34,6 +38,8 @@ type sendRun struct {
 	cmd    *exec.Cmd
 	events chan event
 	last   event
+
+	receipt map[string]int64 // what it counts, once it came
 }
 
 func (w *world) send(extra ...string) *sendRun {
@@ -74,13 +80,20 @@ func (r *sendRun) until(ok func(event) bool) bool {
 			if !open {
 				return false
 			}
-			r.last = e
+			r.note(e)
 			if ok(e) {
 				return true
 			}
 		case <-deadline:
 			return false
 		}
+	}
+}
+
+func (r *sendRun) note(e event) {
+	r.last = e
+	if e.Receipt != nil {
+		r.receipt = e.Receipt.Counts
 	}
 }
 
