@@ -4,6 +4,8 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -19,17 +21,19 @@ const (
 
 // limiter keeps token buckets: one for all, one for each source, in a table of
 // two generations, of which the older is dropped when the younger is full. It
-// serves one goroutine.
+// serves one goroutine. (The ping's reflector has a table of fixed size of its own:
+// a source there is a rate only, here it is also what it repeats.)
 type limiter struct {
 	seed       maphash.Seed
-	all        bucket
-	perSource  bucket // the state of a new source
+	all        *rate.Limiter
+	perSource  int // datagrams a second
 	young, old map[netip.Prefix]*source
 	size       int // of one generation
 }
 
 type source struct {
-	bucket
+	*rate.Limiter
+
 	watched uint64 // hash of the datagram that is watched for repetition
 	seen    int    // how often
 	since   int    // other datagrams since
@@ -39,17 +43,21 @@ func newLimiter(perSource, total, sources int) *limiter {
 	return &limiter{
 		seed:      maphash.MakeSeed(),
 		all:       newBucket(total),
-		perSource: newBucket(perSource),
+		perSource: perSource,
 		young:     make(map[netip.Prefix]*source),
 		size:      max(1, sources/2),
 	}
 }
 
+// newBucket lets n datagrams a second pass, and bursts of a tenth of that, at least
+// 100.
+func newBucket(n int) *rate.Limiter { return rate.NewLimiter(rate.Limit(n), max(100, n/10)) }
+
 // allow reports whether a datagram from addr may be answered at the time now.
 func (l *limiter) allow(now time.Time, addr netip.Addr, payload []byte) bool {
 	s := l.source(addr)
 	// The source pays first: a flood of one must not empty the common bucket.
-	if !s.take(now) || !l.all.take(now) {
+	if !s.AllowN(now, 1) || !l.all.AllowN(now, 1) {
 		return false
 	}
 	return !s.loops(maphash.Bytes(l.seed, payload))
@@ -65,7 +73,7 @@ func (l *limiter) source(addr netip.Addr) *source {
 	s := l.young[key]
 	if s == nil {
 		if s = l.old[key]; s == nil {
-			s = &source{bucket: l.perSource}
+			s = &source{Limiter: newBucket(l.perSource)}
 		}
 		if len(l.young) >= l.size {
 			l.old, l.young = l.young, make(map[netip.Prefix]*source)
@@ -90,29 +98,4 @@ func (s *source) loops(hash uint64) bool {
 		return true
 	}
 	return false
-}
-
-// bucket is a token bucket.
-type bucket struct {
-	rate   float64 // tokens a second
-	burst  float64
-	tokens float64
-	last   time.Time
-}
-
-func newBucket(rate int) bucket {
-	burst := max(100, float64(rate)/10)
-	return bucket{rate: float64(rate), burst: burst, tokens: burst}
-}
-
-func (b *bucket) take(now time.Time) bool {
-	if !b.last.IsZero() {
-		b.tokens = min(b.burst, b.tokens+max(0, now.Sub(b.last).Seconds())*b.rate)
-	}
-	b.last = now
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
 }
