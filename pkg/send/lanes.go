@@ -24,6 +24,9 @@ func (s *session) slot(num int) {
 		s.q.laneDown()
 		if err == nil || s.ctx.Err() != nil {
 			s.t.obs.lane(LaneState{Lane: num, Addr: addr, Event: "closed"})
+			if s.ctx.Err() != nil {
+				return
+			}
 			failures, careful = 0, false
 			continue // a repair may want it again
 		}

@@ -264,3 +264,36 @@ func (l *listener) Answer(_ uint32, a *transfer.Answer) {
 func (l *listener) Progress(p Progress)       { l.last = p }
 func (l *listener) Lane(LaneState)            { l.lanes++ }
 func (l *listener) Receipt(*transfer.Receipt) { l.receipts++ }
+
+// A cancelled transfer opens no lane anew, at whatever moment it is cancelled.
+func TestCancelledInTheMiddle(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "file")
+	write(t, p, junk(12*mib))
+	for i := range 100 {
+		f := newFake(t)
+		ctx, cancel := context.WithCancel(testCtx(t))
+		var chunks, after atomic.Int64
+		f.chunk = func(int, *fakeFile, uint32, []byte) bool {
+			if chunks.Add(1) == int64(1+i%12) {
+				cancel()
+			}
+			return true
+		}
+		cfg := config(t, f, p)
+		cfg.Lanes = 4
+		cfg.DialLane = func(ctx context.Context, addr string) (net.Conn, error) {
+			if ctx.Err() != nil {
+				after.Add(1)
+			}
+			return f.dial(ctx, addr)
+		}
+		_, err := Send(ctx, cfg)
+		cancel()
+		if transfer.KindOf(err) != transfer.Canceled && err != nil {
+			t.Fatalf("%v, want canceled", err)
+		}
+		if after.Load() > int64(cfg.Lanes) { // each may have been about to dial
+			t.Errorf("run %d: %d lanes were dialled after the end", i, after.Load())
+		}
+	}
+}
