@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
-	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/realip"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
@@ -66,9 +65,7 @@ func chain(stopping context.Context, cfg *ServerConfig, metrics *grpcprom.Server
 			}
 			ctx, done := endWith(ctx, stopping)
 			defer done()
-			wrapped := middleware.WrapServerStream(ss)
-			wrapped.WrappedContext = ctx
-			return mapError(ctx, next(srv, wrapped))
+			return mapError(ctx, next(srv, &readStream{ServerStream: ss, ctx: ctx, limit: cfg.SendTimeout}))
 		},
 	}
 	return unary, stream

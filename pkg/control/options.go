@@ -64,6 +64,10 @@ type ServerConfig struct {
 	// 0: 1,024 and 64.
 	Connections    int
 	ConnectionsPer int
+	// SendTimeout is how long a caller may leave a stream or its connection unread
+	// while there is more for it: the stream then ends as Busy, and the connection
+	// is closed. 0: 30 s.
+	SendTimeout time.Duration
 }
 
 // Server is a gRPC server with the interceptors, limits and standard services of
@@ -100,6 +104,9 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	if cfg.ConnectionsPer <= 0 {
 		cfg.ConnectionsPer = defaultPerSource
+	}
+	if cfg.SendTimeout <= 0 {
+		cfg.SendTimeout = defaultSendTimeout
 	}
 	s := &Server{cfg: cfg}
 	s.stopping, s.stop = context.WithCancel(context.Background())

@@ -20,7 +20,7 @@ import (
 func (s *Server) Serve(ctx context.Context, ln net.Listener, limit time.Duration) error {
 	s.metrics.InitializeMetrics(s.grpc)
 	served := make(chan error, 1)
-	bounded := &boundedListener{Listener: ln, all: s.cfg.Connections, per: s.cfg.ConnectionsPer, by: map[netip.Addr]int{}}
+	bounded := &boundedListener{Listener: ln, all: s.cfg.Connections, per: s.cfg.ConnectionsPer, limit: s.cfg.SendTimeout, by: map[netip.Addr]int{}}
 	go func() { served <- s.grpc.Serve(bounded) }()
 	var err error
 	select {
@@ -66,6 +66,7 @@ type boundedListener struct {
 	net.Listener
 
 	all, per int
+	limit    time.Duration // of a write
 
 	mu    sync.Mutex
 	total int
@@ -81,7 +82,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		}
 		source := sourceOfConn(c)
 		if l.enter(source) {
-			return &boundedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(source) })}, nil
+			return &boundedConn{Conn: c, limit: l.limit, leave: sync.OnceFunc(func() { l.leave(source) })}, nil
 		}
 		_ = c.Close() // nothing was promised to it
 	}
@@ -117,6 +118,7 @@ func (l *boundedListener) leave(source netip.Addr) {
 type boundedConn struct {
 	net.Conn
 
+	limit time.Duration
 	leave func()
 }
 
