@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 
 	"github.com/e27efefb/sluice/pkg/digest"
 	"github.com/e27efefb/sluice/pkg/transfer"
@@ -150,11 +151,11 @@ func (s *stage) copyChunk(ctx context.Context, sc *scratch, l *large, chunk uint
 	off := int64(chunk) * l.chunkSize
 	a := s.algorithm()
 	if conn, ok := r.(*net.TCPConn); ok && digest.HashSize(a) == 0 {
-		return s.spliceAt(l.id, conn, off, n)
+		return splice(f.File, off, &l.writer, conn, n)
 	}
 	size := l.known()
 	sc.hash.Reset(a, chunk, l.chunkSize, size >= 0 && size <= l.chunkSize)
-	if err := pour(ctx, sc, f.File, off, n, r); err != nil {
+	if err := pour(ctx, sc, f.File, off, n, r, &l.writer); err != nil {
 		return err
 	}
 	sc.hash.Sum(sc.sum[:0])
@@ -162,8 +163,8 @@ func (s *stage) copyChunk(ctx context.Context, sc *scratch, l *large, chunk uint
 }
 
 // pour moves n octets from r to f at off through the scratch buffer and its
-// hasher.
-func pour(ctx context.Context, sc *scratch, f *os.File, off, n int64, r io.Reader) error {
+// hasher. Lock is held while it writes.
+func pour(ctx context.Context, sc *scratch, f *os.File, off, n int64, r io.Reader, lock sync.Locker) error {
 	for n > 0 {
 		if err := ctx.Err(); err != nil {
 			return readError{err}
@@ -173,7 +174,10 @@ func pour(ctx context.Context, sc *scratch, f *os.File, off, n int64, r io.Reade
 			return readError{err}
 		}
 		_, _ = sc.hash.Write(p)
-		if _, err := f.WriteAt(p, off); err != nil {
+		lock.Lock()
+		_, err := f.WriteAt(p, off)
+		lock.Unlock()
+		if err != nil {
 			return err
 		}
 		off += int64(len(p))
@@ -181,6 +185,12 @@ func pour(ctx context.Context, sc *scratch, f *os.File, off, n int64, r io.Reade
 	}
 	return nil
 }
+
+// noLock serves files that have one writer.
+type noLock struct{}
+
+func (noLock) Lock()   {}
+func (noLock) Unlock() {}
 
 func (l *large) known() int64 {
 	l.mu.Lock()
@@ -192,36 +202,6 @@ func (s *stage) algorithm() transfer.Algorithm {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.spec.Options.Algorithm
-}
-
-// spliceAt gives splice a descriptor of its own, because splice(2) from a socket
-// goes to the descriptor's position.
-func (s *stage) spliceAt(id nodeID, conn *net.TCPConn, off, n int64) error {
-	f, err := s.openStaged(id, os.O_WRONLY)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // the data is synced through another descriptor
-	if _, err := f.Seek(off, io.SeekStart); err != nil {
-		return err
-	}
-	return splice(f, conn, n)
-}
-
-// splice lets the kernel move n octets from the socket into the file.
-func splice(f *os.File, conn *net.TCPConn, n int64) error {
-	m, err := f.ReadFrom(io.LimitReader(conn, n))
-	switch {
-	case err == nil && m < n:
-		return readError{io.ErrUnexpectedEOF}
-	case err == nil:
-		return nil
-	}
-	var netErr net.Error
-	if errors.As(err, &netErr) || errors.Is(err, net.ErrClosed) || isConnError(err) {
-		return readError{err}
-	}
-	return err
 }
 
 // openLarge opens the staged file of l and preallocates it once.
@@ -345,10 +325,10 @@ func (s *stage) streamSmall(ctx context.Context, sc *scratch, id nodeID, nd *nod
 	parent, name, sum, a := s.smallPlace(id, nd)
 	err = s.streamInto(parent, name, nd, func(f *os.File) error {
 		if conn != nil {
-			return splice(f, conn, n)
+			return splice(f, 0, noLock{}, conn, n)
 		}
 		sc.hash.Reset(a, 0, transfer.MinChunkSize, true)
-		return pour(ctx, sc, f, 0, n, r)
+		return pour(ctx, sc, f, 0, n, r, noLock{})
 	})
 	if err != nil {
 		nd.state.Store(absent)
