@@ -337,11 +337,6 @@ func isTaken(err error) bool {
 	return errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENOTDIR)
 }
 
-// isConnError reports errors that splice(2) passes on from the socket.
-func isConnError(err error) bool {
-	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.ETIMEDOUT) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ENETUNREACH)
-}
-
 // bootID changes with each start of the machine (random(4)).
 func bootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

@@ -171,12 +171,11 @@ func (d *dir) lockFile(name string) (*os.File, error) {
 	return d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
-func isFull(error) bool          { return false }
-func isLocked(err error) bool    { return errors.Is(err, errLocked) }
-func isForeign(err error) bool   { return errors.Is(err, errForeign) }
-func isLink(err error) bool      { return errors.Is(err, errLink) }
-func isNotDir(err error) bool    { return errors.Is(err, errNotDir) }
-func isTaken(err error) bool     { return errors.Is(err, fs.ErrExist) }
-func isConnError(err error) bool { return false }
-func bootID() string             { return "" }
-func umask() fs.FileMode         { return 0o022 }
+func isFull(error) bool        { return false }
+func isLocked(err error) bool  { return errors.Is(err, errLocked) }
+func isForeign(err error) bool { return errors.Is(err, errForeign) }
+func isLink(err error) bool    { return errors.Is(err, errLink) }
+func isNotDir(err error) bool  { return errors.Is(err, errNotDir) }
+func isTaken(err error) bool   { return errors.Is(err, fs.ErrExist) }
+func bootID() string           { return "" }
+func umask() fs.FileMode       { return 0o022 }

@@ -80,18 +80,19 @@ func splice(f *os.File, off int64, lock sync.Locker, conn *net.TCPConn, n int64)
 // fill waits for octets of the socket and moves some to the pipe, which is empty.
 func (p *pipe) fill(raw interface {
 	Read(func(uintptr) bool) error
-}, n int) (got int, err error) {
+}, n int,
+) (got int, err error) {
 	var serr error
 	err = raw.Read(func(fd uintptr) bool {
 		var m int64
 		for {
 			m, serr = unix.Splice(int(fd), nil, p.w, nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-			if serr != unix.EINTR { //nolint:errorlint // raw errno
+			if serr != unix.EINTR {
 				break
 			}
 		}
 		got = int(m)
-		return serr != unix.EAGAIN //nolint:errorlint // raw errno
+		return serr != unix.EAGAIN
 	})
 	switch {
 	case err != nil:
@@ -110,7 +111,7 @@ func (p *pipe) empty(f *os.File, off int64, n int) error {
 	for n > 0 {
 		m, err := unix.Splice(p.r, nil, int(f.Fd()), &off, n, unix.SPLICE_F_MOVE)
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // raw errno
+		case err == unix.EINTR:
 			continue
 		case err != nil:
 			return os.NewSyscallError("splice", err)
