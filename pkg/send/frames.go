@@ -9,14 +9,25 @@ import (
 	"github.com/e27efefb/sluice/pkg/wire"
 )
 
+// room makes the buffer hold n octets, at most laneBuf. It grows with what passes:
+// a sender of many transfers has one for each.
+func (l *lane) room(n int) {
+	if n > len(l.buf) {
+		l.buf = make([]byte, min(laneBuf, max(n, 2*len(l.buf))))
+	}
+}
+
 // sendSmall sends the files of one chunk in l.rest up to end: as many as fit the
 // buffer are read, hashed and written at once.
 func (l *lane) sendSmall(end uint32) error {
-	if l.buf == nil {
-		l.buf = make([]byte, laneBuf)
-		l.sums = make([]byte, 0, 32)
-	}
 	src := l.s.t.cfg.Source
+	need := 0
+	for i := l.rest.first; i < end && need < laneBuf; i++ {
+		if size := src.Size(i); size > 0 && size <= smallMax {
+			need += wire.HeaderLen + int(size)
+		}
+	}
+	l.room(min(need, laneBuf))
 	for l.rest.first < end {
 		buf, batch, octets := l.buf[:0], l.batch[:0], int64(0)
 		start := time.Now()
@@ -101,10 +112,7 @@ func (l *lane) write(b []byte, octets int64) error {
 
 // sendSpan sends one frame of a large file, piece by piece.
 func (l *lane) sendSpan(f flight, size int64) error {
-	if l.buf == nil {
-		l.buf = make([]byte, laneBuf)
-		l.sums = make([]byte, 0, 32)
-	}
+	l.room(wire.HeaderLen + pieceLen)
 	start := time.Now()
 	err := l.rd.Open(f.file)
 	l.s.t.stats.reading.Add(int64(time.Since(start)))

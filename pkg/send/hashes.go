@@ -9,7 +9,7 @@ import (
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
 
-const hashSlab = 4096 // entries a slab
+const hashSlab = 256 // entries a slab: 8 KiB, since most transfers are small
 
 // bigFile is a file of more than one chunk, or of unknown size.
 type bigFile struct {

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	slabLen  = 4096    // records a slab: 192 KiB at once, never copied
-	arenaLen = 1 << 20 // octets of names a block
+	slabLen  = 256     // records a slab: 12 KiB at once, never copied, and little for one file
+	arenaLen = 1 << 16 // octets of names a block
 	noDir    = ^uint32(0)
 )
 

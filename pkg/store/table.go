@@ -16,7 +16,7 @@ import (
 type nodeID uint32
 
 const (
-	pageBits  = 12
+	pageBits  = 8 // 256 nodes, 12 KiB and 8 KiB of hashes: most transfers are small
 	pageNodes = 1 << pageBits
 	slabBits  = 20
 	maxNodes  = 1 << 28
