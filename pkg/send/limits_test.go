@@ -104,6 +104,8 @@ func TestRefusedChunksAreSentAgain(t *testing.T) {
 		key := fmt.Sprint(x.e.Path, i)
 		first := !seen[key] && len(seen)%17 == 0
 		seen[key] = true
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		return first || x.e.Path == "tree/big" && i == 2 && len(f.got) < 300
 	}
 	if _, err := Send(testCtx(t), config(t, f, dir)); err != nil {
