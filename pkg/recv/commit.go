@@ -118,32 +118,27 @@ func (m *movement) takeDigests(p *transfer.CommitPart) error {
 		return bad("the part has %d digests, at most %d are allowed", len(p.Files), m.r.cfg.Limits.PartEntries)
 	}
 	have.from(int(p.Part))
-	begin, next := have.len(), int64(0)
-	if begin > 0 {
-		next = int64(have.index[begin-1]) + 1
-	}
-	have.algorithm = m.spec.Options.Algorithm
-	if err := m.addDigests(p.Files, next); err != nil {
-		have.truncate(begin)
+	begin := have.next
+	if err := m.addDigests(p.Files); err != nil {
+		have.cut(begin)
 		return err
 	}
 	have.starts = append(have.starts, begin)
 	return nil
 }
 
-// addDigests checks digests, the first of which may have index next, and keeps
-// them. After an error some may be kept.
-func (m *movement) addDigests(files []transfer.FileDigest, next int64) error {
+// addDigests checks digests and keeps what they say. After an error some may be
+// kept.
+func (m *movement) addDigests(files []transfer.FileDigest) error {
 	bad := func(format string, args ...any) error {
 		return transfer.Errorf(transfer.Invalid, opCommit, "", format, args...)
 	}
-	algorithm := m.digests.algorithm
+	algorithm := m.spec.Options.Algorithm
 	for i := range files {
 		f := &files[i]
-		if int64(f.Index) < next {
+		if int64(f.Index) < m.digests.next {
 			return bad("the digest of file %d is out of order", f.Index)
 		}
-		next = int64(f.Index) + 1
 		e, ok := m.stage.Shape(f.Index)
 		switch {
 		case !ok || e.Type != transfer.Regular || e.Skip:
@@ -155,7 +150,8 @@ func (m *movement) addDigests(files []transfer.FileDigest, next int64) error {
 		case f.Size < 0 || f.Size > transfer.MaxFileSize:
 			return transfer.Errorf(transfer.Invalid, opCommit, m.pathOf(f.Index), "the final size %d is out of range", f.Size)
 		}
-		m.digests.add(f, e.Size < 0)
+		got, err := m.stage.Digest(f.Index) // fails while chunks are lacking
+		m.digests.add(f, err == nil && e.Size >= 0 && got.Equal(f.Digest), e.Size < 0)
 	}
 	return nil
 }

@@ -207,6 +207,45 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestOtherBytesAfterTheDigest: a digest that came and was right does not speak for
+// chunks that were forgotten and sent again.
+func TestOtherBytesAfterTheDigest(t *testing.T) {
+	h := newHouse(t, nil)
+	j := h.offer("file", 2*mib+5)
+	l := j.lane()
+	if err := l.Frame(0, 0, j.data); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint32(3) {
+		expect(t, l, chunks(i, 1))
+	}
+	me, ctx := h.as("alice"), testContext(t)
+	call := func(p transfer.CommitPart) (*transfer.CommitResult, error) {
+		p.ID, p.Session = j.id, j.session
+		return me.Commit(ctx, &p)
+	}
+	d := blake3.Sum256(j.data)
+	right := []transfer.FileDigest{{Size: int64(len(j.data)), Digest: transfer.Digest{Algorithm: transfer.BLAKE3, Sum: d[:]}}}
+	if _, err := call(transfer.CommitPart{Files: right}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(transfer.CommitPart{Repair: &transfer.Repair{Chunks: transfer.Held{{First: 1, Count: 1}}}}); err != nil {
+		t.Fatal(err)
+	}
+	other := append([]byte(nil), j.data[mib:2*mib]...)
+	other[7] ^= 1
+	if err := l.Frame(0, mib, other); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, l, chunks(1, 1))
+	_, err := call(transfer.CommitPart{Part: 1, Last: true})
+	kindOf(t, err, transfer.Invalid)
+	r, err := call(transfer.CommitPart{Files: right, Last: true})
+	if err != nil || len(r.Mismatch) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // TestCommitRunsOn: the call is cut, the commit is not; a repeated call joins it.
 func TestCommitRunsOn(t *testing.T) {
 	entered, free := make(chan struct{}), make(chan struct{})

@@ -116,8 +116,8 @@ func (u *Upload) Publish(ctx context.Context) (*transfer.Receipt, error) {
 		m.ctl.unlock()
 		return nil, err
 	}
-	m.digests = digests{algorithm: d.Algorithm}
-	m.digests.add(&transfer.FileDigest{Index: 0, Size: u.size, Digest: d}, true)
+	m.digests = digests{}
+	m.digests.add(&transfer.FileDigest{Index: 0, Size: u.size, Digest: d}, true, true)
 	run := m.startCommit()
 	m.ctl.unlock()
 	if err := run.wait(ctx); err != nil {

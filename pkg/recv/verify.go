@@ -57,24 +57,25 @@ func (m *movement) lacking(files []uint32) error {
 	return e
 }
 
-// compare walks the manifest and the digests, which are both in order of index.
+// compare looks for digests that are missing, and for files that differ.
 func (m *movement) compare(ctx context.Context) (bad []uint32, err error) {
 	if m.spec.Options.Algorithm == transfer.None {
 		return nil, nil
 	}
-	next := 0
 	for i := range m.stage.Entries() {
 		if i%1024 == 0 && ctx.Err() != nil {
 			return nil, interrupted(ctx)
 		}
-		if next == m.digests.len() || m.digests.index[next] != i {
+		if !m.digests.has(i) {
 			if e, _ := m.stage.Shape(i); e.Type == transfer.Regular && !e.Skip && e.Size != 0 {
 				return nil, transfer.Errorf(transfer.Invalid, opCommit, m.pathOf(i), "its digest is missing")
 			}
 			continue
 		}
-		_, said := m.digests.at(next)
-		next++
+		said, open := m.digests.open[i]
+		if !open {
+			continue
+		}
 		got, err := m.stage.Digest(i)
 		if err != nil {
 			return nil, err
@@ -117,6 +118,7 @@ func (m *movement) repair(ctx context.Context, p *transfer.Repair) (*transfer.Co
 	if err := p.Chunks.Validate(1<<32 - 1); err != nil {
 		return nil, err
 	}
+	m.digests.forget(p.File)
 	if err := m.stage.Forget(ctx, p.File, p.Chunks); err != nil {
 		return nil, err
 	}
