@@ -129,7 +129,7 @@ func TestProcess(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 
-	p, err = start(ctx, dir, nil, []string{"sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; (exec dd if=/dev/zero of=/dev/null bs=64M count=1)"})
+	p, err = start(ctx, dir, nil, []string{"sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; (exec dd if=/dev/zero of=/dev/null bs=64M count=100)"})
 	if err != nil {
 		t.Fatal(err)
 	}
