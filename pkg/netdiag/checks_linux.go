@@ -49,8 +49,10 @@ func PathMTU(ctx context.Context, addr string) (MTU, error) {
 	if link := linkMTU(conn.LocalAddr().(*net.UDPAddr).IP); link > 0 {
 		m.Link = min(link, maxPacket) // path may be remembered from earlier traffic
 	}
-	// Each narrower link answers once; an answer takes a round trip.
-	const rounds, wait, look = 4, 250 * time.Millisecond, 10 * time.Millisecond
+	// Each narrower link answers once; an answer takes a round trip. A probe or its
+	// answer may be lost, so silence is believed only the third time.
+	const rounds, wait, look, silences = 6, 250 * time.Millisecond, 10 * time.Millisecond, 3
+	silent := 0
 	for range rounds {
 		probe := make([]byte, max(0, m.Path-headers))
 		// ECONNREFUSED answers an earlier probe, EMSGSIZE means news.
@@ -72,7 +74,9 @@ func PathMTU(ctx context.Context, addr string) (MTU, error) {
 				return m, failure(transfer.Unavailable, context.Cause(ctx), "probe the path MTU to %s", addr)
 			}
 		}
-		if m.Path >= before {
+		if m.Path < before {
+			silent = 0
+		} else if silent++; silent == silences || before >= maxPacket {
 			break
 		}
 	}
