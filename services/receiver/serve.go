@@ -52,6 +52,7 @@ func (c *Config) run(a *app) (err error) {
 	if err := s.credentials(); err != nil {
 		return err
 	}
+	admin.WatchStale(s.metrics.registry, s.stale())
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.open(); err != nil {
 		return err
@@ -90,6 +91,15 @@ func (s *service) exposed() error {
 		}
 	}
 	return nil
+}
+
+// stale names the files of credentials for the metric.
+func (s *service) stale() map[string]func() error {
+	out := map[string]func() error{"access": s.guard.Stale}
+	if s.tls != nil {
+		out["tls"] = s.tls.Stale
+	}
+	return out
 }
 
 func (s *service) credentials() (err error) {

@@ -117,6 +117,7 @@ func (c *Config) run(a *app) (err error) {
 	if err := s.credentials(); err != nil {
 		return err
 	}
+	admin.WatchStale(s.metrics.registry, s.stale())
 	if s.fleet, err = newFleet(s); err != nil {
 		return &cli.Usage{Err: err}
 	}
@@ -145,6 +146,18 @@ func (c *Config) run(a *app) (err error) {
 	err = g.Run(a.ctx, c.StopTimeout)
 	s.log.Info("stopped")
 	return err
+}
+
+// stale names the files of credentials for the metric.
+func (s *service) stale() map[string]func() error {
+	out := map[string]func() error{"access": s.guard.Stale}
+	if s.tls != nil {
+		out["tls"] = s.tls.Stale
+	}
+	if s.farTLS != nil {
+		out["receivers"] = s.farTLS.Stale
+	}
+	return out
 }
 
 func (s *service) credentials() (err error) {

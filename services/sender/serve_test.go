@@ -178,3 +178,25 @@ func TestJobMetrics(t *testing.T) {
 	}
 	metricsHave(t, s.Admin, `sluice_sender_jobs_finished_total{kind="canceled",state="canceled"} 1`, `sluice_sender_jobs{state="waiting"} 0`)
 }
+
+// TestStaleMetric: a token file that was broken by an edit shows in /metrics, while
+// the one before stays in force, and no more once it is mended.
+func TestStaleMetric(t *testing.T) {
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(tokens, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("# nobody yet\n")
+	s := serveSender(t, "--tokens", tokens)
+	metricsHave(t, s.Admin, `sluice_files_stale{files="access"} 0`)
+	write("alice what is this\n")
+	metricsHave(t, s.Admin, `sluice_files_stale{files="access"} 1`)
+	if text := s.log.String(); !strings.Contains(text, "stays in force") {
+		t.Errorf("the log says nothing of it:\n%s", text)
+	}
+	write("# mended\n")
+	metricsHave(t, s.Admin, `sluice_files_stale{files="access"} 0`)
+}
