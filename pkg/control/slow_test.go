@@ -161,7 +161,8 @@ func TestUnreadConnectionEnds(t *testing.T) {
 	bound, cancel := context.WithTimeout(within(t), 20*time.Second) // grpc's pings would close it after 40 s
 	defer cancel()
 	select {
-	case <-ended:
+	case err := <-ended:
+		t.Logf("the stream ended: %v", err)
 	case <-bound.Done():
 		t.Fatal("a connection that nobody reads goes on")
 	}
