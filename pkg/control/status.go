@@ -244,6 +244,10 @@ func explain(e *transfer.Error, s *status.Status) {
 			e.Hint = "check --tls-ca and the names in the certificate, and that both sides use TLS"
 		case strings.Contains(e.Msg, "error reading server preface"):
 			e.Hint = "check the port, and that both sides use TLS or neither does"
+		case strings.Contains(e.Msg, "produced zero addresses"):
+			e.Msg, e.Hint = "the name of its host has no address", "check the name"
+		case strings.Contains(e.Msg, "connection refused"):
+			e.Hint = "check that the service runs and the address is right (sender doctor HOST:PORT examines a receiver)"
 		}
 	}
 }

@@ -114,4 +114,11 @@ func TestForeignStatuses(t *testing.T) {
 	if got := err.Error(); got != "reach the service: dial tcp 127.0.0.1:1: connect: connection refused" {
 		t.Error(got)
 	}
+	if hint := transfer.HintOf(err); !strings.Contains(hint, "the service runs") {
+		t.Errorf("hint %q", hint)
+	}
+	err = FromStatus(status.Error(codes.Unavailable, "name resolver error: produced zero addresses"))
+	if got, hint := err.Error(), transfer.HintOf(err); got != "reach the service: the name of its host has no address" || hint != "check the name" {
+		t.Errorf("%s, hint %q", got, hint)
+	}
 }

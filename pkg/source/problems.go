@@ -41,6 +41,9 @@ func (p *problems) err() error {
 		Kind: k, Op: "scan the source", Msg: Describe(p.list, p.total), Problems: p.list,
 		Hint: "repair or exclude them, or send the rest with --keep-going",
 	}
+	if p.total == 1 && k == transfer.NotFound {
+		e.Hint = "check the path, or send the rest with --keep-going"
+	}
 	return e
 }
 

@@ -196,7 +196,7 @@ func showInfo(w io.Writer, i *transfer.Info) error {
 			if f.Published != "" {
 				name = f.Published
 			}
-			line("  "+f.Outcome.String(), "%s  %s %s", transfer.Quote(name), f.Digest, f.Reason)
+			line("  "+f.Outcome.String(), "%s", strings.TrimSpace(fmt.Sprintf("%s  %s %s", transfer.Quote(name), f.Digest, f.Reason)))
 		}
 		if r.FileCount > int64(len(r.Files)) {
 			line("", "… and %d more (receiver transfers files %s)", r.FileCount-int64(len(r.Files)), i.ID)
@@ -235,7 +235,7 @@ func (c *transfersFiles) run(a *app) error {
 				if f.Published != "" {
 					name = f.Published
 				}
-				_, err = fmt.Fprintf(a.stdout, "%-9s %9s  %s %s %s\n", f.Outcome, cli.Size(f.Size), transfer.Quote(name), f.Digest, f.Reason)
+				_, err = fmt.Fprintln(a.stdout, strings.TrimRight(fmt.Sprintf("%-9s %9s  %s %s %s", f.Outcome, cli.Size(f.Size), transfer.Quote(name), f.Digest, f.Reason), " "))
 			}
 			if err != nil {
 				return err

@@ -173,7 +173,7 @@ func showJob(w io.Writer, j *client.Job) error {
 		line("source", "%s", transfer.Quote(s.Path))
 	}
 	p := j.Progress
-	line("progress", "%s of %s, %d files, %d lanes, %s/s, ETA %s, attempts %d", cli.Size(p.Acked), cli.Size(p.Bytes), p.Files, p.Lanes, cli.Size(p.Rate), cli.Duration(p.ETA()), j.Attempts)
+	line("progress", "%s of %s, %s, %s, %s/s, ETA %s, attempts %d", cli.Size(p.Acked), cli.Size(p.Bytes), plural(p.Files, "file", "files"), plural(int64(p.Lanes), "lane", "lanes"), cli.Size(p.Rate), cli.Duration(p.ETA()), j.Attempts)
 	if p.Note != "" {
 		line("note", "%s", p.Note)
 	}

@@ -99,7 +99,7 @@ func newUI(c *sendCmd, a *app, src *source.Source) *ui {
 			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return u.note })),
 			mpb.AppendDecorators(
 				decor.CountersKibiByte(" % .1f / % .1f"),
-				decor.AverageSpeed(decor.SizeB1024(0), "  % .0f"),
+				decor.AverageSpeed(decor.SizeB1024(0), "  % .0f  "),
 				decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncWidth), ""),
 			))
 	}

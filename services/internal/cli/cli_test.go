@@ -90,6 +90,17 @@ func TestFail(t *testing.T) {
 	}
 }
 
+// What a message names already is not listed once more.
+func TestFailOnce(t *testing.T) {
+	e := transfer.Errorf(transfer.Exists, "take offer", "a.txt", "the name is taken")
+	e.Problems = []transfer.Problem{{Path: "a.txt", Kind: transfer.Exists, Reason: "the name is taken"}}
+	var b bytes.Buffer
+	Fail(&b, "sender", e, false)
+	if got := b.String(); strings.Count(got, "the name is taken") != 1 || !strings.HasPrefix(got, "sender: take offer a.txt: the name is taken\nhint: ") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestTable(t *testing.T) {
 	var b bytes.Buffer
 	_ = Table(&b, [][]string{{"ID", "NAME", "X"}, {"1", "ü", "long"}, {"12345", "n", ""}})

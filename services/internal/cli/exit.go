@@ -88,9 +88,10 @@ func Fail(w io.Writer, program string, err error, asJSON bool) int {
 		_ = json.NewEncoder(w).Encode(ErrorObject(err))
 		return code
 	}
-	fmt.Fprintf(w, "%s: %s\n", program, message(err))
+	text := message(err)
+	fmt.Fprintf(w, "%s: %s\n", program, text)
 	var te *transfer.Error
-	if errors.As(err, &te) {
+	if errors.As(err, &te) && !names(text, te.Problems) {
 		for i, p := range te.Problems {
 			if i == MaxProblems {
 				fmt.Fprintf(w, "  … and %d more\n", len(te.Problems)-i)
@@ -103,6 +104,11 @@ func Fail(w io.Writer, program string, err error, asJSON bool) int {
 		fmt.Fprintf(w, "hint: %s\n", h)
 	}
 	return code
+}
+
+// names reports whether a message tells of the problems already.
+func names(text string, problems []transfer.Problem) bool {
+	return len(problems) > 0 && strings.Contains(text, transfer.Quote(problems[0].Path)+": "+problems[0].Reason)
 }
 
 func message(err error) string {
@@ -154,7 +160,7 @@ func Hint(err error) string {
 	case transfer.Exists:
 		return "give another name (--as), another directory (--into), or --on-conflict overwrite|rename|skip-identical; nothing is sent twice"
 	case transfer.Unavailable:
-		return "check that the receiver runs and the address is right (sender doctor HOST:PORT); the same command resumes"
+		return "check that the service runs and the address is right (sender doctor HOST:PORT examines a receiver)"
 	case transfer.NoSpace:
 		return "free space at the receiver or raise its quota; the same command resumes"
 	case transfer.Busy:
