@@ -1,0 +1,77 @@
+package cmdtest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// documented returns the lines of a document that match.
+func documented(t *testing.T, name, pattern string) (lines []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+		lines = append(lines, m[1])
+	}
+	return lines
+}
+
+// TestDocumentedCommands runs the commands that the README shows under Use, and
+// those of docs/receipts.md, as a shell would: only the address differs, and
+// pg_dump is one that is always there.
+func TestDocumentedCommands(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"build.tar": "build\n", "x.tar": "x\n", "dist/app": "app\n", "dist/lib/a": "a\n"} {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recv, err := start(os.Environ(), dir, "receiver", localArgs("./inbox")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(recv.kill)
+	to := recv.where["control"]
+	readme := documented(t, "README.md", `(?m)^((?:pg_dump db \| )?bin/(?:sender send|receiver transfers) .*)$`)
+	receipts := documented(t, "docs/receipts.md", `(?m)^    (receiver public-key .*|receiver verify-receipt \S+ --key \S+|sender send .*)$`)
+	if len(readme) != 4 || len(receipts) != 3 {
+		t.Fatalf("the documents show %d and %d commands, want 4 and 3: %q %q", len(readme), len(receipts), readme, receipts)
+	}
+	shown := map[string]string{}
+	for _, line := range append(readme, receipts...) {
+		command := strings.NewReplacer("bin/", "", "127.0.0.1:7400", to, "files.example:7400", to).Replace(line)
+		switch {
+		case strings.Contains(command, "receiver transfers"):
+			command += " --at " + to
+		case strings.Contains(command, "sender send") && !strings.Contains(command, "--to "):
+			command = strings.Replace(command, "sender send", "sender send --to "+to, 1)
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", "pg_dump() { echo table; }\n"+command) //nolint:gosec // our own documents
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "XDG_STATE_HOME="+filepath.Join(dir, "state"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", line, err, out)
+		}
+		shown[line] = string(out)
+	}
+	for got, want := range map[string]string{"build.tar": "build\n", "x.tar": "x\n", "db.sql": "table\n", "releases/1.4/dist/app": "app\n", "releases/1.4/dist/lib/a": "a\n"} {
+		if text, err := os.ReadFile(filepath.Join(dir, "inbox", filepath.FromSlash(got))); err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v", got, text, err)
+		}
+	}
+	if list := shown["bin/receiver transfers list"]; strings.Count(list, "committed") != 3 {
+		t.Errorf("list of the three transfers:\n%s", list)
+	}
+}
