@@ -75,3 +75,35 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Errorf("list of the three transfers:\n%s", list)
 	}
 }
+
+// TestReadmeLinks: every link of the README leads somewhere, and every document
+// and package has its place there.
+func TestReadmeLinks(t *testing.T) {
+	t.Parallel()
+	root, linked := filepath.Join("..", ".."), map[string]bool{}
+	for _, to := range documented(t, "README.md", `\]\(([^):#]+)\)`) {
+		linked[to] = true
+		if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(to))); err != nil {
+			t.Errorf("the README links to %s: %v", to, err)
+		}
+	}
+	named := strings.Join(documented(t, "README.md", "(?m)^\\| (`.*`) \\|"), " ")
+	for pattern, known := range map[string]func(path string) bool{
+		"docs/*.md": func(path string) bool { return linked[path] },
+		"pkg/*":     func(path string) bool { return strings.Contains(named, "`"+path+"`") },
+	} {
+		paths, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s: %d paths, %v", pattern, len(paths), err)
+		}
+		for _, p := range paths {
+			rel, err := filepath.Rel(root, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rel = filepath.ToSlash(rel); !known(rel) {
+				t.Errorf("the README says nothing of %s", rel)
+			}
+		}
+	}
+}
