@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -170,7 +171,7 @@ func TestPAE(t *testing.T) {
 // exampleReceipt is the receipt of docs/receipts.md.
 func exampleReceipt(t *testing.T) *transfer.Receipt {
 	t.Helper()
-	return &transfer.Receipt{
+	r := &transfer.Receipt{
 		ID:        must(transfer.ParseID("0198f3c2-7a10-7c4e-8b5d-3f6a1e2d4c5b"))(t),
 		Principal: "build-farm",
 		Into:      "nightly",
@@ -186,6 +187,28 @@ func exampleReceipt(t *testing.T) *transfer.Receipt {
 			Digest: must(transfer.ParseDigest("blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"))(t),
 		}},
 	}
+	var all transfer.FilesDigest
+	all.Add(&r.Files[0])
+	r.FilesDigest = all.Sum()
+	return r
+}
+
+// TestOldReceiptVerifies: a receipt from before files_digest is good as it was.
+func TestOldReceiptVerifies(t *testing.T) {
+	env := must(os.ReadFile("testdata/receipt-without-files-digest.json"))(t)
+	r, _, err := OpenReceipt(env, rfcSigner(t).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all transfer.FilesDigest
+	all.Add(&r.Files[0])
+	if !r.FilesDigest.IsZero() || r.CheckFiles(&all) != nil {
+		t.Errorf("%+v: %v", r, r.CheckFiles(&all))
+	}
+	all.Add(&r.Files[0])
+	wantKind(t, r.CheckFiles(&all), transfer.Corrupt, "2 files")
+	r.Files = nil
+	wantKind(t, r.CheckFiles(&all), transfer.Invalid, "older")
 }
 
 func TestReceiptRoundTrip(t *testing.T) {
@@ -230,10 +253,15 @@ func TestDocumentedVector(t *testing.T) {
 		"pae":        string(pae),
 		"signature":  hex.EncodeToString(s.Sign(pae).Sig),
 		"envelope":   string(r.Envelope),
+
+		"files digest": r.FilesDigest.String(),
 	} {
 		if want := block(name); got != want {
 			t.Errorf("%s\n got  %s\n want %s", name, got, want)
 		}
+	}
+	if got := sha256.Sum256([]byte(block("files"))); "sha256:"+hex.EncodeToString(got[:]) != block("files digest") {
+		t.Error("the octets of all files have another digest")
 	}
 	keys := must(ParsePublicKeys([]byte(block("public key"))))(t)
 	if _, _, err := OpenReceipt([]byte(block("envelope")), keys...); err != nil {

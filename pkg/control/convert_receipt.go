@@ -24,7 +24,7 @@ func receiptToProto(r *transfer.Receipt) *pb.Receipt {
 		TransferId: r.ID.String(), Principal: r.Principal, Into: r.Into, Algorithm: algorithmNameToProto(r.Algorithm),
 		Verified: r.Verified, Durable: r.Durable, DataTls: r.DataTLS, FileCount: r.FileCount, Bytes: r.Bytes,
 		Counts: maps.Clone(r.Counts), Started: timeToProto(r.Started), Committed: timeToProto(r.Committed),
-		Repairs: r.Repairs, Files: filesToProto(r.Files), Envelope: r.Envelope,
+		Repairs: r.Repairs, Files: filesToProto(r.Files), Envelope: r.Envelope, FilesDigest: digestToProto(r.FilesDigest),
 	}
 }
 
@@ -52,11 +52,21 @@ func receiptFromProto(r *pb.Receipt) (*transfer.Receipt, error) {
 	if err != nil {
 		return nil, err
 	}
+	all, err := digestFromProto(r.GetFilesDigest())
+	if err != nil {
+		return nil, err
+	}
 	return &transfer.Receipt{
 		ID: id, Principal: r.GetPrincipal(), Into: r.GetInto(), Algorithm: algorithm.String(), Verified: r.GetVerified(),
 		Durable: r.GetDurable(), DataTLS: r.GetDataTls(), FileCount: r.GetFileCount(), Bytes: r.GetBytes(),
-		Counts: r.GetCounts(), Started: started, Committed: committed, Repairs: r.GetRepairs(), Files: files, Envelope: r.GetEnvelope(),
+		Counts: r.GetCounts(), Started: started, Committed: committed, Repairs: r.GetRepairs(), Files: files, Envelope: r.GetEnvelope(), FilesDigest: all,
 	}, nil
+}
+
+// FilesFromProto returns the files of a page of ListTransferFiles; the error is
+// Invalid.
+func FilesFromProto(files []*pb.FileReceipt) ([]transfer.FileReceipt, error) {
+	return filesFromProto(files)
 }
 
 func filesToProto(files []transfer.FileReceipt) []*pb.FileReceipt {

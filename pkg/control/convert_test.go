@@ -134,7 +134,7 @@ var (
 			Algorithm: transfer.Algorithm(rapid.IntRange(0, 4).Draw(t, "algorithm")).String(), Verified: rapid.Bool().Draw(t, "verified"),
 			Durable: rapid.Bool().Draw(t, "durable"), DataTLS: rapid.Bool().Draw(t, "tls"), FileCount: rapid.Int64().Draw(t, "count"), Bytes: rapid.Int64().Draw(t, "bytes"),
 			Counts:  rapid.MapOf(genText, rapid.Int64()).Draw(t, "counts"),
-			Started: genTime.Draw(t, "started"), Committed: genTime.Draw(t, "committed"), Repairs: rapid.Int64().Draw(t, "repairs"),
+			Started: genTime.Draw(t, "started"), Committed: genTime.Draw(t, "committed"), Repairs: rapid.Int64().Draw(t, "repairs"), FilesDigest: genDigest.Draw(t, "all"),
 			Files: rapid.SliceOfN(genFile, 0, 3).Draw(t, "files"), Envelope: rapid.SliceOf(rapid.Byte()).Draw(t, "envelope"),
 		}
 	})

@@ -254,6 +254,7 @@ func (p *publisher) receipt(w io.Writer) (*transfer.Receipt, error) {
 	r.Committed = s.d.now()
 	bw := bufio.NewWriterSize(w, 1<<18)
 	var b []byte
+	var all transfer.FilesDigest
 	for i, id := range s.order {
 		f, err := p.file(uint32(i), id) //nolint:gosec // bounded by maxNodes
 		if err != nil {
@@ -264,11 +265,13 @@ func (p *publisher) receipt(w io.Writer) (*transfer.Receipt, error) {
 		if len(s.order) <= transfer.InlineFiles {
 			r.Files = append(r.Files, f)
 		}
+		all.Add(&f)
 		b = appendFile(b[:0], &f)
 		if _, err := bw.Write(b); err != nil {
 			return nil, err
 		}
 	}
+	r.FilesDigest = all.Sum()
 	return &r, bw.Flush()
 }
 

@@ -176,8 +176,11 @@ type Receipt struct {
 	Started   time.Time        `json:"started"`
 	Committed time.Time        `json:"committed"`
 	Repairs   int64            `json:"repairs"` // chunks sent again after verification
-	Files     []FileReceipt    `json:"files,omitempty"`
-	Envelope  []byte           `json:"envelope,omitempty"` // signed form, when the receiver signs
+	// FilesDigest is over all files, see the type FilesDigest; zero from receivers
+	// that did not know it yet.
+	FilesDigest Digest        `json:"files_digest,omitzero"`
+	Files       []FileReceipt `json:"files,omitempty"`
+	Envelope    []byte        `json:"envelope,omitempty"` // signed form, when the receiver signs
 }
 
 // InlineFiles is how many files a receipt carries itself.

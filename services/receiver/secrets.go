@@ -5,14 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
 	"github.com/e27efefb/sluice/pkg/auth"
+	"github.com/e27efefb/sluice/pkg/control"
 	"github.com/e27efefb/sluice/pkg/transfer"
+	pb "github.com/e27efefb/sluice/proto/sluice/v1"
 	"github.com/e27efefb/sluice/services/internal/cli"
 )
 
@@ -171,6 +176,7 @@ func (c *publicKeyCmd) run(a *app) error {
 type verifyReceiptCmd struct {
 	Receipt string `arg:"" help:"File with the envelope, or with the receipt or event that holds one (--json); - for standard input."`
 	Key     string `help:"Public key (PEM), as receiver public-key prints it." required:"" type:"path" placeholder:"FILE"`
+	Files   string `help:"Compare all files too: what receiver transfers files --json prints, or answers of ListTransferFiles as JSON; - for standard input." placeholder:"FILE"`
 	JSON    bool   `name:"json" help:"Print the receipt as JSON."`
 }
 
@@ -179,8 +185,10 @@ func (verifyReceiptCmd) Help() string {
 	return `  receiver public-key --dir ./inbox > receiver.pub
   sender send x.tar --json | tail -n 1 > receipt.json
   receiver verify-receipt receipt.json --key receiver.pub
+  receiver transfers files ID --json > files.json
+  receiver verify-receipt receipt.json --key receiver.pub --files files.json
 
-Exit code 0: signed by that key; 5: not.`
+Exit code 0: signed by that key, and the files are those; 5: not.`
 }
 
 func (c *verifyReceiptCmd) run(a *app) error {
@@ -204,15 +212,87 @@ func (c *verifyReceiptCmd) run(a *app) error {
 	if err != nil {
 		return &transfer.Error{Kind: transfer.Corrupt, Op: "verify receipt", Path: c.Receipt, Err: err, Hint: "the receipt was changed, or another receiver signed it"}
 	}
+	if c.Files != "" {
+		if err := c.checkFiles(a, r); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
 		return cli.JSONLine(a.stdout, r)
 	}
 	fmt.Fprintf(a.stdout, "good signature by key %s\n", keyID)
+	if c.Files != "" {
+		fmt.Fprintf(a.stdout, "the list has all %d files, unchanged\n", r.FileCount)
+	}
 	fmt.Fprintf(a.stdout, "transfer %s, %d files, %s, committed %s\n", r.ID, r.FileCount, cli.Size(r.Bytes), r.Committed.Format(time.RFC3339))
 	for _, f := range r.Files {
 		fmt.Fprintf(a.stdout, "  %-9s %s  %s\n", f.Outcome, transfer.Quote(f.Path), f.Digest)
 	}
 	return nil
+}
+
+// checkFiles compares the list of --files with the receipt.
+func (c *verifyReceiptCmd) checkFiles(a *app, r *transfer.Receipt) error {
+	if c.Files == "-" && c.Receipt == "-" {
+		return cli.Usagef("standard input can be the receipt or the files, not both")
+	}
+	text, err := readFileOr(a.stdin, c.Files)
+	if err != nil {
+		return err
+	}
+	var all transfer.FilesDigest
+	if err := eachFile(text, all.Add); err != nil {
+		return err
+	}
+	err = r.CheckFiles(&all)
+	var e *transfer.Error
+	if errors.As(err, &e) && e.Kind == transfer.Corrupt {
+		return e.WithHint("the list is not complete, not of this transfer, or was changed")
+	}
+	return err
+}
+
+// eachFile calls f for each file of a list: an object of FileReceipt, or one with
+// a page of ListTransferFiles, and so on to the end of the text.
+func eachFile(text []byte, f func(*transfer.FileReceipt)) error {
+	invalid := func(err error) error {
+		return transfer.Errorf(transfer.Invalid, "read list of files", "", "%w", err).WithHint("give what receiver transfers files ID --json prints")
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	for {
+		var object json.RawMessage
+		if err := dec.Decode(&object); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return invalid(err)
+		}
+		var page struct {
+			Files json.RawMessage `json:"files"`
+			Path  *string         `json:"path"`
+		}
+		if err := json.Unmarshal(object, &page); err != nil {
+			return invalid(err)
+		}
+		if page.Path != nil {
+			var one transfer.FileReceipt
+			if err := json.Unmarshal(object, &one); err != nil {
+				return invalid(err)
+			}
+			f(&one)
+			continue
+		}
+		var m pb.ListTransferFilesResponse
+		if err := protojson.Unmarshal(object, &m); err != nil {
+			return invalid(err)
+		}
+		files, err := control.FilesFromProto(m.GetFiles())
+		if err != nil {
+			return err
+		}
+		for i := range files {
+			f(&files[i])
+		}
+	}
 }
 
 // findEnvelope looks for the envelope: the text itself, a receipt's, or that of

@@ -869,7 +869,10 @@ type Receipt struct {
 	Files []*FileReceipt `protobuf:"bytes,14,rep,name=files,proto3" json:"files,omitempty"`
 	// The signed form of this receipt (docs/receipts.md); empty when the receiver
 	// does not sign.
-	Envelope      []byte `protobuf:"bytes,15,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	Envelope []byte `protobuf:"bytes,15,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	// Digest over all files, also those that are not in the receipt
+	// (docs/receipts.md); absent from receivers that did not know it yet.
+	FilesDigest   *Digest `protobuf:"bytes,16,opt,name=files_digest,json=filesDigest,proto3" json:"files_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1005,6 +1008,13 @@ func (x *Receipt) GetFiles() []*FileReceipt {
 func (x *Receipt) GetEnvelope() []byte {
 	if x != nil {
 		return x.Envelope
+	}
+	return nil
+}
+
+func (x *Receipt) GetFilesDigest() *Digest {
+	if x != nil {
+		return x.FilesDigest
 	}
 	return nil
 }
@@ -1495,7 +1505,7 @@ const file_sluice_v1_transfer_proto_rawDesc = "" +
 	"\aoutcome\x18\x05 \x01(\x0e2\x12.sluice.v1.OutcomeR\aoutcome\x12\x12\n" +
 	"\x04size\x18\x06 \x01(\x03R\x04size\x12)\n" +
 	"\x06digest\x18\a \x01(\v2\x11.sluice.v1.DigestR\x06digest\x12\x16\n" +
-	"\x06reason\x18\b \x01(\tR\x06reason\"\xdd\x04\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\"\x93\x05\n" +
 	"\aReceipt\x12\x1f\n" +
 	"\vtransfer_id\x18\x01 \x01(\tR\n" +
 	"transferId\x12\x1c\n" +
@@ -1514,7 +1524,8 @@ const file_sluice_v1_transfer_proto_rawDesc = "" +
 	"\tcommitted\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tcommitted\x12\x18\n" +
 	"\arepairs\x18\r \x01(\x03R\arepairs\x12,\n" +
 	"\x05files\x18\x0e \x03(\v2\x16.sluice.v1.FileReceiptR\x05files\x12\x1a\n" +
-	"\benvelope\x18\x0f \x01(\fR\benvelope\x1a9\n" +
+	"\benvelope\x18\x0f \x01(\fR\benvelope\x124\n" +
+	"\ffiles_digest\x18\x10 \x01(\v2\x11.sluice.v1.DigestR\vfilesDigest\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xcd\x04\n" +
@@ -1673,17 +1684,18 @@ var file_sluice_v1_transfer_proto_depIdxs = []int32{
 	16, // 8: sluice.v1.Receipt.started:type_name -> google.protobuf.Timestamp
 	16, // 9: sluice.v1.Receipt.committed:type_name -> google.protobuf.Timestamp
 	10, // 10: sluice.v1.Receipt.files:type_name -> sluice.v1.FileReceipt
-	5,  // 11: sluice.v1.Transfer.state:type_name -> sluice.v1.TransferState
-	16, // 12: sluice.v1.Transfer.created:type_name -> google.protobuf.Timestamp
-	16, // 13: sluice.v1.Transfer.updated:type_name -> google.protobuf.Timestamp
-	0,  // 14: sluice.v1.Transfer.kind:type_name -> sluice.v1.Kind
-	11, // 15: sluice.v1.Transfer.receipt:type_name -> sluice.v1.Receipt
-	14, // 16: sluice.v1.Connection.tcp_info:type_name -> sluice.v1.TcpInfo
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	7,  // 11: sluice.v1.Receipt.files_digest:type_name -> sluice.v1.Digest
+	5,  // 12: sluice.v1.Transfer.state:type_name -> sluice.v1.TransferState
+	16, // 13: sluice.v1.Transfer.created:type_name -> google.protobuf.Timestamp
+	16, // 14: sluice.v1.Transfer.updated:type_name -> google.protobuf.Timestamp
+	0,  // 15: sluice.v1.Transfer.kind:type_name -> sluice.v1.Kind
+	11, // 16: sluice.v1.Transfer.receipt:type_name -> sluice.v1.Receipt
+	14, // 17: sluice.v1.Connection.tcp_info:type_name -> sluice.v1.TcpInfo
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_transfer_proto_init() }
