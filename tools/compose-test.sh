@@ -30,7 +30,7 @@ fi
 export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
 project=sluicetest$$
 base=golang:1.26 grpcurl=sluicetest$$-grpcurl
-grpcurl_version=v1.9.4
+grpcurl_version=$(go -C "$(dirname "$0")/grpcurl" list -m -f "{{.Version}}" github.com/fullstorydev/grpcurl)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice/compose
 work=$(mktemp -d)
 

@@ -2,7 +2,7 @@
 # Prints the path of a pinned build tool, building it first where it is not
 # cached. The version is the one in the tool's own module, tools/NAME/go.mod.
 #
-#   tools/tool.sh buf|golangci-lint|gofumpt
+#   tools/tool.sh buf|golangci-lint|gofumpt|grpcurl
 #
 # The cache is ${XDG_CACHE_HOME:-$HOME/.cache}/sluice/tools; a file's name has
 # the versions of the tool and of Go, so that a change of either builds anew.
@@ -13,8 +13,9 @@ case $1 in
 buf) dir=tools/buf module=github.com/bufbuild/buf package=$module/cmd/buf time="four minutes" ;;
 golangci-lint) dir=tools/lint module=github.com/golangci/golangci-lint/v2 package=$module/cmd/golangci-lint time="two minutes" ;;
 gofumpt) dir=tools/fumpt module=mvdan.cc/gofumpt package=$module time="a few seconds" ;;
+grpcurl) dir=tools/grpcurl module=github.com/fullstorydev/grpcurl package=$module/cmd/grpcurl time="a minute" ;;
 *)
-	echo "tool.sh: no tool named $1: buf, golangci-lint and gofumpt are known" >&2
+	echo "tool.sh: no tool named $1: buf, golangci-lint, gofumpt and grpcurl are known" >&2
 	exit 2
 	;;
 esac
