@@ -97,6 +97,8 @@ func TestEchoSimpleAndConcurrent(t *testing.T) {
 					t.Errorf("%d bytes answered by %d", size, len(a))
 				}
 			}
+			// A reply may arrive before it is counted.
+			waitFor(t, "84 answers to be counted", func() bool { return e.Stats().Answered >= 84 })
 			if st := e.Stats(); st.Answered != 84 || st.Received != 84 {
 				t.Errorf("stats %+v, want 84 answered", st)
 			}
@@ -190,6 +192,7 @@ func TestEchoLimitsASource(t *testing.T) {
 	waitFor(t, "the limit", func() bool { return e.Stats().Limited == 1 })
 	// Another source is served.
 	ask(t, dialUDP(t, "127.0.0.2:0", addr), []byte("hello"))
+	waitFor(t, "its answer to be counted", func() bool { return e.Stats().Answered >= 101 })
 	if st := e.Stats(); st.Answered != 101 {
 		t.Errorf("stats %+v", st)
 	}
