@@ -79,7 +79,7 @@ bench-smoke: build ## see that every measurement works, on small amounts
 
 .PHONY: tools
 tools: ## build the pinned tools that lint and generate use
-	@for tool in buf golangci-lint gofumpt; do tools/tool.sh $$tool || exit 1; done
+	@for tool in buf golangci-lint gofumpt grpcurl; do tools/tool.sh $$tool || exit 1; done
 
 .PHONY: clean
 clean: ## remove what make built here
