@@ -3,6 +3,7 @@ package send
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -314,13 +315,17 @@ func TestPatienceEnds(t *testing.T) {
 	p := filepath.Join(t.TempDir(), "file")
 	write(t, p, junk(100))
 	f := newFake(t)
-	f.offerErr = func(*transfer.OfferPart) error { return transfer.Errorf(transfer.Unavailable, "offer", "", "down") }
+	f.offerErr = func(*transfer.OfferPart) error { return transfer.Errorf(transfer.Unavailable, "offer", "", "down").WithHint("start it") }
 	cfg := config(t, f, p)
 	clk := &fakeClock{}
 	cfg.Clock = clk
 	_, err := Send(testCtx(t), cfg)
 	if transfer.KindOf(err) != transfer.Unavailable || clk.now.Sub(time.Time{}) > firstTimeout || len(clk.slept) < 3 {
 		t.Errorf("got %v after %v", err, clk.slept)
+	}
+	var e *transfer.Error
+	if !errors.As(err, &e) || !strings.Contains(e.Hint, "; start it; run the same command again to resume") {
+		t.Errorf("%v, want the hint of the call and that it resumes", e)
 	}
 	cfg.Retries, clk.slept = 2, nil
 	if _, err := Send(testCtx(t), cfg); err == nil || len(clk.slept) != 2 {

@@ -246,10 +246,11 @@ func givenUp(err error, failed int, waited time.Duration) error {
 		return err
 	}
 	c := *e
-	if c.Hint == "" {
-		c.Hint = "run the same command again to resume"
+	c.Hint = "gave up after " + waited.Round(100*time.Millisecond).String() + " without progress"
+	if e.Hint != "" {
+		c.Hint += "; " + e.Hint
 	}
-	c.Hint = "gave up after " + waited.Round(100*time.Millisecond).String() + " without progress; " + c.Hint
+	c.Hint += "; run the same command again to resume"
 	return &c
 }
 
