@@ -16,6 +16,7 @@ import (
 
 	pb "github.com/e27efefb/sluice/proto/sluice/v1"
 
+	"github.com/e27efefb/sluice/pkg/netdiag"
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
 
@@ -50,7 +51,7 @@ var _ View = (*Client)(nil)
 // Dial returns a client; the connection is made by the first call and again
 // after it was lost. The error is Invalid. Close it.
 func Dial(cfg ClientConfig) (*Client, error) {
-	cfg.conns = &openConns{open: map[Ends]bool{}}
+	cfg.conns = &openConns{open: map[netdiag.Ends]bool{}}
 	conn, err := DialConn(cfg)
 	if err != nil {
 		return nil, err

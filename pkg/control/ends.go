@@ -2,34 +2,18 @@ package control
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"sync"
 
 	"google.golang.org/grpc/stats"
+
+	"github.com/e27efefb/sluice/pkg/netdiag"
 )
-
-// Ends are the two addresses of a TCP connection as this machine sees them.
-// IPv4 over an IPv6 socket is IPv4.
-type Ends struct{ Local, Remote netip.AddrPort }
-
-// EndsOf returns the ends of a connection; false when it is not over IP.
-func EndsOf(local, remote net.Addr) (Ends, bool) {
-	l, lok := local.(*net.TCPAddr)
-	r, rok := remote.(*net.TCPAddr)
-	if !lok || !rok {
-		return Ends{}, false
-	}
-	return Ends{unmap(l.AddrPort()), unmap(r.AddrPort())}, true
-}
-
-func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
 // openConns knows the connections of a client that are open now. It is a stats
 // handler, which sees them without standing in their way.
 type openConns struct {
 	mu   sync.Mutex
-	open map[Ends]bool
+	open map[netdiag.Ends]bool
 }
 
 type endsKey struct{}
@@ -42,7 +26,7 @@ func (*openConns) HandleRPC(context.Context, stats.RPCStats) {}
 
 // TagConn satisfies stats.Handler.
 func (*openConns) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
-	if e, ok := EndsOf(i.LocalAddr, i.RemoteAddr); ok {
+	if e, ok := netdiag.EndsOf(i.LocalAddr, i.RemoteAddr); ok {
 		return context.WithValue(ctx, endsKey{}, e)
 	}
 	return ctx
@@ -50,7 +34,7 @@ func (*openConns) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Con
 
 // HandleConn satisfies stats.Handler.
 func (o *openConns) HandleConn(ctx context.Context, s stats.ConnStats) {
-	e, ok := ctx.Value(endsKey{}).(Ends)
+	e, ok := ctx.Value(endsKey{}).(netdiag.Ends)
 	if !ok {
 		return
 	}
@@ -65,10 +49,10 @@ func (o *openConns) HandleConn(ctx context.Context, s stats.ConnStats) {
 }
 
 // Ends returns the client's connections that are open now, most often one or none.
-func (c *Client) Ends() []Ends {
+func (c *Client) Ends() []netdiag.Ends {
 	c.conns.mu.Lock()
 	defer c.conns.mu.Unlock()
-	out := make([]Ends, 0, len(c.conns.open))
+	out := make([]netdiag.Ends, 0, len(c.conns.open))
 	for e := range c.conns.open {
 		out = append(out, e)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/e27efefb/sluice/pkg/control"
 	"github.com/e27efefb/sluice/pkg/daemon"
 	"github.com/e27efefb/sluice/pkg/netdiag"
-	"github.com/e27efefb/sluice/pkg/recv"
+	"github.com/e27efefb/sluice/pkg/transfer"
 	"github.com/e27efefb/sluice/services/internal/cli"
 )
 
@@ -59,9 +59,14 @@ func (s *service) connections(context.Context) ([]netdiag.Conn, error) {
 			ports = append(ports, uint16(a.Port)) //nolint:gosec // a port
 		}
 	}
-	lanes := s.receiver.LaneConns()
+	lanes := map[netdiag.Ends]transfer.ID{}
+	s.receiver.EachLane(func(local, remote net.Addr, id transfer.ID) {
+		if e, ok := netdiag.EndsOf(local, remote); ok {
+			lanes[e] = id
+		}
+	})
 	return netdiag.Connections(netdiag.Query{LocalPorts: ports, Label: func(local, remote netip.AddrPort) string {
-		if id, ok := lanes[recv.Ends{Local: local, Remote: remote}]; ok {
+		if id, ok := lanes[netdiag.Ends{Local: local, Remote: remote}]; ok {
 			return id.String()
 		}
 		return ""

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/e27efefb/sluice/pkg/control"
 	"github.com/e27efefb/sluice/pkg/netdiag"
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
@@ -17,22 +16,22 @@ import (
 // engine. The zero value is empty.
 type laneList struct {
 	mu   sync.Mutex
-	jobs map[control.Ends]transfer.ID
+	jobs map[netdiag.Ends]transfer.ID
 }
 
 // dialer returns dial for the lanes of one attempt; forget ends the attempt.
 func (l *laneList) dialer(id transfer.ID, dial func(ctx context.Context, addr string) (net.Conn, error)) (dialer func(ctx context.Context, addr string) (net.Conn, error), forget func()) {
-	var mine []control.Ends
+	var mine []netdiag.Ends
 	dialer = func(ctx context.Context, addr string) (net.Conn, error) {
 		c, err := dial(ctx, addr)
 		if err != nil {
 			return nil, err
 		}
-		if e, ok := control.EndsOf(c.LocalAddr(), c.RemoteAddr()); ok {
+		if e, ok := netdiag.EndsOf(c.LocalAddr(), c.RemoteAddr()); ok {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			if l.jobs == nil {
-				l.jobs = map[control.Ends]transfer.ID{}
+				l.jobs = map[netdiag.Ends]transfer.ID{}
 			}
 			l.jobs[e] = id
 			mine = append(mine, e)
@@ -51,8 +50,8 @@ func (l *laneList) dialer(id transfer.ID, dial func(ctx context.Context, addr st
 }
 
 // labels names the connections to receivers: lanes by their job, and "control".
-func (f *fleet) labels() map[control.Ends]string {
-	out := map[control.Ends]string{}
+func (f *fleet) labels() map[netdiag.Ends]string {
+	out := map[netdiag.Ends]string{}
 	for _, m := range f.members {
 		for _, e := range m.far.Control.Ends() {
 			out[e] = "control"
@@ -76,7 +75,7 @@ func (s *service) connections(context.Context) ([]netdiag.Conn, error) {
 	}
 	q := netdiag.Query{
 		LocalPorts: []uint16{own},
-		Label:      func(local, remote netip.AddrPort) string { return labels[control.Ends{Local: local, Remote: remote}] },
+		Label:      func(local, remote netip.AddrPort) string { return labels[netdiag.Ends{Local: local, Remote: remote}] },
 	}
 	for e := range labels {
 		q.LocalPorts = append(q.LocalPorts, e.Local.Port())
