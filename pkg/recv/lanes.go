@@ -125,26 +125,12 @@ func (r *Receiver) serveConn(ctx context.Context, conn net.Conn) {
 		return
 	}
 	r.waiting.leave(addr)
-	kind := l.serve()
-	if kind != laneGone {
+	if kind := l.serve(); kind != laneGone {
 		r.refuse(ctx, conn, kind)
-		return
-	}
-	if t, ok := conn.(*tls.Conn); ok {
-		awaitFIN(ctx, t)
-	}
-}
-
-// awaitFIN lets the sender be the first that closes an encrypted lane: its
-// half-close is a record (close_notify, RFC 8446, section 6.1), answered by ours,
-// and FIN comes after that. A lane without TLS has sent FIN already.
-func awaitFIN(ctx context.Context, conn *tls.Conn) {
-	_ = conn.SetDeadline(time.Now().Add(lingerTime))
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if conn.CloseWrite() == nil {
-		var b [1]byte
-		_, _ = conn.NetConn().Read(b[:])
+	} else if _, ok := conn.(*tls.Conn); ok { // another has sent its FIN, or is broken
+		stop := linger(ctx, conn)
+		defer stop()
+		closeAfter(conn)
 	}
 }
 
@@ -241,17 +227,31 @@ var errCommitted = &transfer.Error{Kind: transfer.OK, Op: "open lane", Msg: "the
 
 // refuse sends the last record of a lane, half-closes, and reads on for a moment.
 func (r *Receiver) refuse(ctx context.Context, conn net.Conn, kind transfer.Kind) {
-	_ = conn.SetDeadline(time.Now().Add(lingerTime))
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(lingerTime / 8)) })
+	stop := linger(ctx, conn)
 	defer stop()
 	var b [wire.AckLen]byte
 	if _, err := conn.Write(wire.Ack{Type: wire.AckEnd, Kind: kind}.Append(b[:0])); err != nil {
 		return
 	}
-	if c, ok := conn.(interface{ CloseWrite() error }); ok {
-		if c.CloseWrite() != nil {
-			return
-		}
-		_, _ = io.CopyN(io.Discard, conn, lingerBytes)
+	closeAfter(conn)
+}
+
+// linger bounds what is still done with a connection.
+func linger(ctx context.Context, conn net.Conn) (stop func() bool) {
+	_ = conn.SetDeadline(time.Now().Add(lingerTime))
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(lingerTime / 8)) })
+}
+
+// closeAfter half-closes and reads on until the sender has closed, so that its end
+// is the one that the kernel keeps in TIME_WAIT. On an encrypted lane a half-close
+// is a record (close_notify, RFC 8446, section 6.1), and FIN comes after it.
+func closeAfter(conn net.Conn) {
+	c, ok := conn.(interface{ CloseWrite() error })
+	if !ok || c.CloseWrite() != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
+	if t, ok := conn.(*tls.Conn); ok {
+		_, _ = io.CopyN(io.Discard, t.NetConn(), lingerBytes)
 	}
 }

@@ -2,12 +2,7 @@ package recv_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,26 +18,12 @@ import (
 // TestLanesOverTLS sends a tree over encrypted lanes and refuses a plain one.
 func TestLanesOverTLS(t *testing.T) {
 	h := newHouse(t, func(h *house) { h.cfg.DataTLS = true; h.cfg.Limits.HelloTimeout = time.Second })
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
+	server, client := recvtest.TLS(t)
 	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := tls.NewListener(plain, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	ln := tls.NewListener(plain, server)
 	ctx, cancel := context.WithCancel(testContext(t))
 	served := make(chan error, 1)
 	go func() { served <- h.r.ServeLanes(ctx, ln) }()
@@ -53,7 +34,7 @@ func TestLanesOverTLS(t *testing.T) {
 		}
 	}()
 	dial := func(ctx context.Context) (net.Conn, error) {
-		d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool}}
+		d := tls.Dialer{Config: client}
 		return d.DialContext(ctx, "tcp", ln.Addr().String())
 	}
 	fx := fixture(h)

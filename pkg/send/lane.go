@@ -311,6 +311,10 @@ func (l *lane) readAcks() {
 			}
 			if perr != nil {
 				l.flush()
+				if normalEnd(perr) { // closing with anything unread would be a reset
+					_ = l.conn.SetReadDeadline(time.Now().Add(lastWait))
+					_, _ = io.Copy(io.Discard, l.conn)
+				}
 				l.kill(perr)
 				return
 			}

@@ -315,7 +315,9 @@ func TestPatienceEnds(t *testing.T) {
 	p := filepath.Join(t.TempDir(), "file")
 	write(t, p, junk(100))
 	f := newFake(t)
-	f.offerErr = func(*transfer.OfferPart) error { return transfer.Errorf(transfer.Unavailable, "offer", "", "down").WithHint("start it") }
+	f.offerErr = func(*transfer.OfferPart) error {
+		return transfer.Errorf(transfer.Unavailable, "offer", "", "down").WithHint("start it")
+	}
 	cfg := config(t, f, p)
 	clk := &fakeClock{}
 	cfg.Clock = clk
