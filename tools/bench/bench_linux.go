@@ -70,7 +70,9 @@ func (b *bench) sayf(format string, args ...any) { fmt.Fprintf(b.log, format+"\n
 
 // skip notes what is not measured.
 func (b *bench) skip(what string, why error) {
-	b.results.left = append(b.results.left, fmt.Sprintf("%s: %v", what, why))
+	// What a killed program had said comes after its error, and belongs to the terminal.
+	first, _, _ := strings.Cut(why.Error(), "\n")
+	b.results.left = append(b.results.left, what+": "+first)
 	b.sayf("%s is left out: %v", what, why)
 }
 
