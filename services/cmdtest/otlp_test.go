@@ -6,9 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -75,32 +72,7 @@ func TestTraceReachesACollector(t *testing.T) {
 	c := &collector{spans: map[string]*exported{}}
 	server := httptest.NewServer(c)
 	defer server.Close()
-	tmp := t.TempDir()
-	file := filepath.Join(tmp, "a.txt")
-	if err := os.WriteFile(file, []byte("hello\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	env := append(os.Environ(), "OTEL_EXPORTER_OTLP_ENDPOINT="+server.URL, "OTEL_EXPORTER_OTLP_HEADERS=x-key=secret", "XDG_STATE_HOME="+filepath.Join(tmp, "state"))
-	recv, err := start(env, tmp, "receiver", localArgs(filepath.Join(tmp, "inbox"))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(recv.kill)
-	send, err := start(env, tmp, "sender", append(senderArgs(filepath.Join(tmp, "jobs")), "--source-root", tmp, "--receiver", "r="+recv.where["control"]+"/off")...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(send.kill)
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "sender"), "jobs", "submit", file, "--receiver", "r", "--at", send.where["control"], "--wait")
-	cmd.Env = env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, s := range []*service{send, recv} { // a graceful stop sends the last spans
-		if err := s.stop(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	submitTraced(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + server.URL, "OTEL_EXPORTER_OTLP_HEADERS=x-key=secret"})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.bad) > 0 {

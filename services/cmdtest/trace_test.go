@@ -30,29 +30,29 @@ func spans(log string) map[string]span {
 	return out
 }
 
-// TestTrace submits a job from a step of a pipeline that has a trace, and finds
-// everything that was done for it under that trace, in three processes.
-func TestTrace(t *testing.T) {
-	t.Parallel()
-	const traceID = "0af7651916cd43dd8448eb211c80319c"
+// submitTraced sends a file by a job through both services, whose environment has
+// env, with a command that has more, and stops them. It returns what the command
+// said on standard error.
+func submitTraced(t *testing.T, env []string, more ...string) (stderr string, send, recv *service) {
+	t.Helper()
 	tmp := t.TempDir()
 	file := filepath.Join(tmp, "a.txt")
 	if err := os.WriteFile(file, []byte("hello\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := append(os.Environ(), "OTEL_TRACES_EXPORTER=console", "XDG_STATE_HOME="+filepath.Join(tmp, "state"))
+	env = slices.Concat(os.Environ(), env, []string{"XDG_STATE_HOME=" + filepath.Join(tmp, "state")})
 	recv, err := start(env, tmp, "receiver", localArgs(filepath.Join(tmp, "inbox"))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(recv.kill)
-	send, err := start(env, tmp, "sender", append(senderArgs(filepath.Join(tmp, "jobs")), "--source-root", tmp, "--receiver", "r="+recv.where["control"]+"/off")...)
+	send, err = start(env, tmp, "sender", append(senderArgs(filepath.Join(tmp, "jobs")), "--source-root", tmp, "--receiver", "r="+recv.where["control"]+"/off")...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(send.kill)
 	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "sender"), "jobs", "submit", file, "--receiver", "r", "--at", send.where["control"], "--wait")
-	cmd.Env = append(slices.Clone(env), "TRACEPARENT=00-"+traceID+"-b7ad6b7169203331-01")
+	cmd.Env = append(env, more...)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	if out, err := cmd.Output(); err != nil {
@@ -63,7 +63,16 @@ func TestTrace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	command, sender, receiver := spans(log.String()), spans(send.log.String()), spans(recv.log.String())
+	return log.String(), send, recv
+}
+
+// TestTrace submits a job from a step of a pipeline that has a trace, and finds
+// everything that was done for it under that trace, in three processes.
+func TestTrace(t *testing.T) {
+	t.Parallel()
+	const traceID = "0af7651916cd43dd8448eb211c80319c"
+	log, send, recv := submitTraced(t, []string{"OTEL_TRACES_EXPORTER=console"}, "TRACEPARENT=00-"+traceID+"-b7ad6b7169203331-01")
+	command, sender, receiver := spans(log), spans(send.log.String()), spans(recv.log.String())
 	for _, want := range []struct {
 		process string
 		spans   map[string]span
