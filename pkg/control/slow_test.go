@@ -36,7 +36,8 @@ func realEngine(t *testing.T) (engine *recv.Receiver, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err = recv.New(recv.Config{Store: st, DataAddrs: func() []string { return []string{lanes.Addr().String()} }})
+	_, port, _ := net.SplitHostPort(lanes.Addr().String()) // at the host of the control plane
+	engine, err = recv.New(recv.Config{Store: st, DataAddrs: func() []string { return []string{":" + port} }})
 	if err != nil {
 		t.Fatal(err)
 	}
