@@ -266,14 +266,13 @@ func eachFile(text []byte, f func(*transfer.FileReceipt)) error {
 		} else if err != nil {
 			return invalid(err)
 		}
-		var page struct {
-			Files json.RawMessage `json:"files"`
-			Path  *string         `json:"path"`
+		var file struct {
+			Path *string `json:"path"` // a page has none
 		}
-		if err := json.Unmarshal(object, &page); err != nil {
+		if err := json.Unmarshal(object, &file); err != nil {
 			return invalid(err)
 		}
-		if page.Path != nil {
+		if file.Path != nil {
 			var one transfer.FileReceipt
 			if err := json.Unmarshal(object, &one); err != nil {
 				return invalid(err)
