@@ -46,12 +46,14 @@ type Disk struct {
 	acct    account
 	space   sync.Mutex // serialises reservations
 	pool    sync.Pool  // of *scratch
+	// poisoned has the ids of stages that failed and were not opened anew since. It
+	// has a lock of its own: a stage can fail while it is opened, under mu.
+	poisoned sync.Map
 
-	mu       sync.Mutex
-	stages   map[transfer.ID]*stage
-	poisoned map[transfer.ID]bool
-	closed   bool
-	tombs    tombIndex
+	mu     sync.Mutex
+	stages map[transfer.ID]*stage
+	closed bool
+	tombs  tombIndex
 }
 
 var _ Store = (*Disk)(nil)
@@ -90,7 +92,7 @@ func Open(cfg Config) (*Disk, error) {
 	}
 	d := &Disk{
 		cfg: cfg, log: cfg.Logger, now: cfg.Now, boot: bootID(), umask: umask(),
-		stages: map[transfer.ID]*stage{}, poisoned: map[transfer.ID]bool{},
+		stages: map[transfer.ID]*stage{},
 	}
 	d.pool.New = func() any {
 		return &scratch{buf: make([]byte, pieceSize), hash: digest.NewChunk(transfer.None, 0, transfer.MinChunkSize, true)}

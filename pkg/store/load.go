@@ -306,7 +306,8 @@ func (l *loader) settle(ctx context.Context) error {
 	if l.left == 0 && len(l.order) > 0 {
 		l.restoreOrder()
 	}
-	other := l.poison || s.d.poisoned[s.spec.ID]
+	_, poisoned := s.d.poisoned.Load(s.spec.ID)
+	other := l.poison || poisoned
 	for b := range l.boots {
 		other = other || b != s.d.boot
 	}
@@ -332,7 +333,7 @@ func (l *loader) settle(ctx context.Context) error {
 			return s.fault("open transfer", name, err)
 		}
 	}
-	delete(s.d.poisoned, s.spec.ID)
+	s.d.poisoned.Delete(s.spec.ID)
 	return nil
 }
 

@@ -279,11 +279,18 @@ func (p *publisher) skipped(u *unit) {
 	p.settle(u, transfer.FailedFile, "the identical file that was there at the offer is gone or changed; send it again")
 }
 
-// recovered settles a unit that is no longer staged: a run before this one has
-// renamed it, or it is lost.
+// recovered settles a unit that is not staged: a run before this one has renamed
+// it, it was identical at the offer, or it is lost.
 func (p *publisher) recovered(u *unit) {
 	in, ok := p.s.intents[u.id]
-	if ok {
+	switch {
+	case !ok && p.s.spec.Options.Conflict == transfer.SkipIdentical:
+		// What was skipped is not in the journal; but nothing is renamed without an
+		// intent, and everything else was complete before publishing began.
+		p.s.t.at(u.id).flags |= flagSkip
+		p.skipped(u)
+		return
+	case ok:
 		if in.name != "" {
 			u.name = in.name
 		}

@@ -203,7 +203,11 @@ func hasBelow(tree map[string]thing, p string) bool {
 	return false
 }
 
-func must(t *rapid.T, err error) {
+func must(t interface {
+	Helper()
+	Fatal(args ...any)
+}, err error,
+) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -249,9 +253,39 @@ func (m *model) play(t *rapid.T, root string) {
 		must(t, err)
 		st = got
 	}
-	r, err := st.Publish(ctx, transfer.Receipt{ID: id}, nil)
+	r, cut, err := publish(ctx, st, id, rapid.Bool().Draw(t, "killed while publishing"))
+	if cut { // the next start finishes it
+		d.Crash()
+		d, err = store.Open(store.Config{Root: root})
+		must(t, err)
+		_, err = d.Unfinished(ctx)
+		must(t, err)
+		var tomb store.Tombstone
+		tomb, err = d.Tombstone(ctx, id)
+		r = tomb.Info.Receipt
+	}
 	must(t, err)
 	m.compare(t, root, r)
+}
+
+// publish publishes; with kill it ends when all names are renamed and the receipt
+// is to be signed, as a kill would end it.
+func publish(ctx context.Context, st store.Stage, id transfer.ID, kill bool) (r *transfer.Receipt, cut bool, err error) {
+	type killed struct{}
+	defer func() {
+		if p := recover(); p != nil {
+			if _, cut = p.(killed); !cut {
+				panic(p)
+			}
+		}
+	}()
+	r, err = st.Publish(ctx, transfer.Receipt{ID: id}, func(*transfer.Receipt) error {
+		if kill {
+			panic(killed{})
+		}
+		return nil
+	})
+	return r, false, err
 }
 
 // write writes in random order with random checkpoints; false means crash now.

@@ -175,9 +175,7 @@ func (s *stage) fault(op, path string, err error) error {
 	e := transfer.Errorf(kind, op, path, "the disk failed: %w", err).WithHint("%s", hint)
 	if s.poison.CompareAndSwap(nil, e) {
 		s.d.log.Error("the disk failed; the transfer stops until it is resumed", "transfer", s.spec.ID.String(), "operation", op, "path", transfer.Quote(path), "error", err)
-		s.d.mu.Lock()
-		s.d.poisoned[s.spec.ID] = true
-		s.d.mu.Unlock()
+		s.d.poisoned.Store(s.spec.ID, true)
 	}
 	return e
 }
