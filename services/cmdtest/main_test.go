@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 )
 
 // bin is the directory of both programs, built once.
@@ -34,9 +36,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1) //nolint:forbidigo // TestMain is main here
 	}
 	bin = dir
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code) //nolint:forbidigo // TestMain is main here
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code) //nolint:forbidigo // TestMain is main here
+	}))
 }
 
 // patience bounds every wait; nothing waits this long on a healthy machine.
@@ -78,7 +81,10 @@ func start(env []string, dir, program string, args ...string) (*service, error) 
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
+	// One that hangs says where.
+	hang := time.AfterFunc(patience/2, func() { _ = s.cmd.Process.Signal(syscall.SIGQUIT) })
 	line, err := bufio.NewReader(out).ReadBytes('\n')
+	hang.Stop()
 	if err == nil {
 		err = json.Unmarshal(line, &s.where)
 	}
