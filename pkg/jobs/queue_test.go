@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,6 +110,27 @@ func TestRetriesOnlyWhatCanHeal(t *testing.T) {
 		if !heals && (j.State != Failed || j.Attempts != 1 || j.Kind != kind || j.Hint == "") {
 			t.Errorf("%v: %+v", kind, j)
 		}
+	}
+}
+
+// A clock of which every reading is later has a job fall due between any two of
+// them; none may be overlooked until the next cleaning.
+func TestFallsDueBetweenReadings(t *testing.T) {
+	var readings, jitter atomic.Int64
+	start := time.Now()
+	q, _ := open(t, Config{
+		MaxRetries: 50, BackoffMin: 10 * time.Millisecond, BackoffMax: 10 * time.Millisecond,
+		Now:    func() time.Time { return start.Add(time.Duration(readings.Add(1)) * time.Millisecond) },
+		Jitter: func() float64 { return float64(jitter.Add(1)%10) / 10 },
+		Runner: runnerFunc(func(_ context.Context, j Job, _ *Live) (*transfer.Receipt, error) {
+			if j.Attempts < 40 {
+				return nil, transfer.Errorf(transfer.Unavailable, "send", "", "no")
+			}
+			return receipt(j), nil
+		}),
+	})
+	if j := wait(t, q, submit(t, q, spec("/x")).ID); j.State != Succeeded || j.Attempts != 40 {
+		t.Errorf("%+v", j)
 	}
 }
 

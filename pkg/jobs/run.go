@@ -102,14 +102,16 @@ func (q *Queue) Run(ctx context.Context) error {
 				q.cfg.Logger.Error("clean job file", "err", err)
 			}
 		}
+		var wait time.Duration
 		for {
-			id, ok := q.next()
+			id, ok, until := q.next()
 			if !ok {
+				wait = until
 				break
 			}
 			wg.Go(func() { q.attempt(runs, id) })
 		}
-		timer := time.NewTimer(q.untilNext())
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -122,45 +124,38 @@ func (q *Queue) Run(ctx context.Context) error {
 }
 
 // next takes the best job that may start: highest priority, then oldest. It
-// counts as running from then on.
-func (q *Queue) next() (transfer.ID, bool) {
+// counts as running from then on. Without one it says how long to wait for the
+// next that falls due, by the same reading of the clock: one that falls due
+// between two readings would be missed by both. A job that only a limit holds
+// back is not waited for, since the end of another one wakes Run.
+func (q *Queue) next() (id transfer.ID, ok bool, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.running) >= q.cfg.MaxRunning {
-		return transfer.ID{}, false
+		return id, false, cleanEvery
 	}
 	now := q.cfg.Now()
-	var best transfer.ID
-	var bp pending
-	found := false
-	for id, p := range q.pending {
-		if p.at.After(now) || q.perRecv[p.receiver] >= q.cfg.MaxPerReceiver {
-			continue
-		}
-		if !found || p.priority > bp.priority || p.priority == bp.priority && p.created.Before(bp.created) {
-			best, bp, found = id, p, true
-		}
-	}
-	if !found {
-		return best, false
-	}
-	delete(q.pending, best)
-	q.running[best] = &Live{q: q, id: best, cancel: func(error) {}}
-	q.perRecv[bp.receiver]++
-	return best, true
-}
-
-func (q *Queue) untilNext() time.Duration {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	wait := cleanEvery
-	now := q.cfg.Now()
-	for _, p := range q.pending {
+	wait = cleanEvery
+	var best pending
+	for i, p := range q.pending {
 		if d := p.at.Sub(now); d > 0 {
 			wait = min(wait, d)
+			continue
+		}
+		if q.perRecv[p.receiver] >= q.cfg.MaxPerReceiver {
+			continue
+		}
+		if !ok || p.priority > best.priority || p.priority == best.priority && p.created.Before(best.created) {
+			id, best, ok = i, p, true
 		}
 	}
-	return max(wait, time.Millisecond)
+	if !ok {
+		return id, false, wait
+	}
+	delete(q.pending, id)
+	q.running[id] = &Live{q: q, id: id, cancel: func(error) {}}
+	q.perRecv[best.receiver]++
+	return id, true, 0
 }
 
 // attempt runs a job once and stores what came of it.
