@@ -92,4 +92,6 @@ type grammar struct {
 
 	Healthcheck healthcheck `cmd:"" help:"Exit 0 if the receiver serves, else 1."`
 	Version     versionCmd  `cmd:"" help:"Print the version."`
+
+	ShowVersion kong.VersionFlag `name:"version" env:"-" help:"Print the version."`
 }

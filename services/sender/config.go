@@ -3,6 +3,8 @@ package main
 import (
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/e27efefb/sluice/services/internal/cli"
 )
 
@@ -24,6 +26,8 @@ type grammar struct {
 
 	Healthcheck healthcheck `cmd:"" help:"Exit 0 if the sender serves, else 1."`
 	Version     versionCmd  `cmd:"" help:"Print the version."`
+
+	ShowVersion kong.VersionFlag `name:"version" env:"-" help:"Print the version."`
 }
 
 // sendCmd sends files once.

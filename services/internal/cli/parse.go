@@ -58,7 +58,7 @@ func NewParser(grammar any, name string, options ...kong.Option) (*kong.Kong, er
 
 // Parse reads args into grammar (a pointer to a kong struct), with SLUICE_…
 // variables and, where the grammar has a --config flag, a JSON file. Done is
-// true when help was shown and nothing is to be run.
+// true when help or the version was shown and nothing is to be run.
 func Parse(grammar any, name, description string, args []string, stdout, stderr io.Writer, options ...kong.Option) (ctx *kong.Context, done bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -74,6 +74,7 @@ func Parse(grammar any, name, description string, args []string, stdout, stderr 
 	}()
 	opts := append([]kong.Option{
 		kong.Description(description),
+		kong.Vars{"version": version},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),

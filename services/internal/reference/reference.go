@@ -43,7 +43,7 @@ func Markdown(grammar any, name string) (string, error) {
 		for _, group := range leaf.AllFlags(true) {
 			for _, f := range group {
 				switch {
-				case f.Name == "help":
+				case f.Name == "help" || f.Name == "version":
 				case f.Group != nil && f.Group.Key == shared:
 					connects = true
 					if !common[f.Name] {
