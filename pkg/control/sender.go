@@ -136,7 +136,7 @@ func (s *SenderServer) ListTransfers(ctx context.Context, r *pb.SenderServiceLis
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.SenderServiceListTransfersResponse{NextPageToken: page.Next}
+	out := &pb.SenderServiceListTransfersResponse{NextPageToken: page.Next, Jobs: make([]*pb.Job, 0, len(page.Jobs))}
 	for i := range page.Jobs {
 		out.Jobs = append(out.Jobs, JobToProto(&page.Jobs[i]))
 	}

@@ -3,7 +3,6 @@ package jobs
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -17,7 +16,7 @@ import (
 // Buckets of the file. Index keys end in time (8 octets, big-endian
 // nanoseconds) and id (16), so that a cursor walks them by age.
 var (
-	bucketJobs      = []byte("jobs")      // id → JSON
+	bucketJobs      = []byte("jobs")      // id → record, see record.go
 	bucketTime      = []byte("time")      // time, id
 	bucketState     = []byte("state")     // state, time, id
 	bucketReceiver  = []byte("receiver")  // name, 0, time, id
@@ -27,7 +26,7 @@ var (
 )
 
 const (
-	formatVersion = 2
+	formatVersion = 3 // records are CBOR since 3, JSON before
 	defaultPage   = 100
 	maxPage       = 1000
 	tailLen       = 8 + 16
@@ -99,7 +98,7 @@ func requestKey(s *Spec) []byte { return []byte(s.Principal + "\x00" + s.Request
 
 // put writes a job and moves its indexes; old is the record before, or nil.
 func put(tx *bbolt.Tx, old, j *Job) error {
-	text, err := json.Marshal(j)
+	record, err := encode(j)
 	if err != nil {
 		return err
 	}
@@ -128,7 +127,7 @@ func put(tx *bbolt.Tx, old, j *Job) error {
 			return err
 		}
 	}
-	return tx.Bucket(bucketJobs).Put(j.ID[:], text)
+	return tx.Bucket(bucketJobs).Put(j.ID[:], record)
 }
 
 func remove(tx *bbolt.Tx, j *Job) error {
@@ -146,15 +145,20 @@ func remove(tx *bbolt.Tx, j *Job) error {
 }
 
 func get(tx *bbolt.Tx, id []byte) (*Job, error) {
-	text := tx.Bucket(bucketJobs).Get(id)
-	if text == nil {
-		return nil, transfer.Errorf(transfer.NotFound, "find job", "", "no such job")
+	j := new(Job)
+	if err := load(tx, id, j); err != nil {
+		return nil, err
 	}
-	var j Job
-	if err := json.Unmarshal(text, &j); err != nil {
-		return nil, fmt.Errorf("read job record: %w", err)
+	return j, nil
+}
+
+// load reads the record of a job into j, a zero Job.
+func load(tx *bbolt.Tx, id []byte, j *Job) error {
+	record := tx.Bucket(bucketJobs).Get(id)
+	if record == nil {
+		return transfer.Errorf(transfer.NotFound, "find job", "", "no such job")
 	}
-	return &j, nil
+	return decode(record, j)
 }
 
 func (d *db) get(id transfer.ID) (*Job, error) {

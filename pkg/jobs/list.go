@@ -43,11 +43,13 @@ func (d *db) list(f Filter) (Page, error) {
 				page.Next = base64.RawURLEncoding.EncodeToString(tail(&page.Jobs[size-1]))
 				break
 			}
-			j, err := get(tx, t[8:])
-			if err != nil {
+			if page.Jobs == nil {
+				page.Jobs = make([]Job, 0, min(size, defaultPage))
+			}
+			page.Jobs = append(page.Jobs, Job{})
+			if err := load(tx, t[8:], &page.Jobs[len(page.Jobs)-1]); err != nil {
 				return err
 			}
-			page.Jobs = append(page.Jobs, *j)
 		}
 		return nil
 	})

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -123,7 +124,7 @@ func TestListReadsOnlyMatches(t *testing.T) {
 		for i := range all {
 			if match(&all[i]) {
 				want++
-			} else if err := tx.Bucket(bucketJobs).Put(all[i].ID[:], []byte("not JSON")); err != nil {
+			} else if err := tx.Bucket(bucketJobs).Put(all[i].ID[:], []byte("no record")); err != nil {
 				return err
 			}
 		}
@@ -140,7 +141,8 @@ func TestListReadsOnlyMatches(t *testing.T) {
 	}
 }
 
-// A file of format 1, without an index by principal, gets it when it is opened.
+// A file of format 1, without an index by principal, gets it when it is opened;
+// its records are JSON, as those of format 2.
 func TestFormat1(t *testing.T) {
 	path, all := fill(t, rand.New(rand.NewPCG(2, 2)), 50) //nolint:gosec // a test
 	d, err := openDB(path)
@@ -150,6 +152,15 @@ func TestFormat1(t *testing.T) {
 	if err := d.bolt.Update(func(tx *bbolt.Tx) error {
 		if err := tx.DeleteBucket(bucketPrincipal); err != nil {
 			return err
+		}
+		for i := range all {
+			record, err := json.Marshal(all[i])
+			if err == nil {
+				err = tx.Bucket(bucketJobs).Put(all[i].ID[:], record)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		return tx.Bucket(bucketMeta).Put([]byte("format"), []byte{1})
 	}); err != nil {
