@@ -85,7 +85,7 @@ func TestConnections(t *testing.T) {
 			t.Errorf("%s: congestion control %q, the socket says %q", host, c.Info.Congestion, want)
 		}
 		var table, js bytes.Buffer
-		if err := errors.Join(netdiag.WriteTable(&table, got), netdiag.WriteJSON(&js, got)); err != nil {
+		if err := errors.Join(netdiag.WriteTable(&table, got, 0), netdiag.WriteJSON(&js, got)); err != nil {
 			t.Fatal(err)
 		}
 		if lines := strings.Split(table.String(), "\n"); len(lines) != 5 || !strings.Contains(lines[1], "LISTEN") || !strings.Contains(table.String(), "ESTABLISHED") {

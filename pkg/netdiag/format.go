@@ -9,29 +9,107 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 )
 
 // WriteTable prints connections as a table with one line each, as netstat -an
-// does, with the kernel's view of the path behind. Nothing is printed for
-// what is unknown but a dash.
-func WriteTable(w io.Writer, conns []Conn) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "LOCAL\tREMOTE\tSTATE\tRECV-Q\tSEND-Q\tRTT\tCONGESTION\tCWND\tRETRANS\tRATE\tTRANSFER")
-	for _, c := range conns {
-		rtt, congestion, window, again, rate := "-", "-", "-", "-", "-"
-		if i := c.Info; i != nil {
-			rtt = duration(i.RTT)
-			congestion = i.Congestion
-			window = strconv.FormatUint(uint64(i.Window), 10)
-			again = strconv.FormatUint(uint64(i.Retransmits), 10)
-			if i.DeliveryRate > 0 {
-				rate = Rate(float64(i.DeliveryRate))
-			}
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Local, remote(c.Remote), c.State, c.RecvQueue, c.SendQueue,
-			rtt, congestion, window, again, rate, orDash(c.Label))
+// does, with the kernel's view of the path behind. Where that is wider than width
+// columns, the view and the label go into a line of their own below each
+// connection, as ss -i has it; 0 is any width. The ends of two connections by
+// IPv6 can be wider than 80 columns all the same. What is unknown is a dash, or
+// in the second line left out.
+func WriteTable(w io.Writer, conns []Conn, width int) error {
+	const ends = "LOCAL\tREMOTE\tSTATE\tRECV-Q\tSEND-Q"
+	end := func(c *Conn) string {
+		return fmt.Sprintf("%s\t%s\t%s\t%d\t%d", c.Local, remote(c.Remote), c.State, c.RecvQueue, c.SendQueue)
 	}
-	return tw.Flush()
+	lines := []string{ends + "\tRTT\tCONGESTION\tCWND\tRETRANS\tRATE\tTRANSFER"}
+	for i := range conns {
+		lines = append(lines, end(&conns[i])+"\t"+strings.Join(path(&conns[i]), "\t"))
+	}
+	wide := aligned(lines)
+	if width <= 0 || widest(wide) <= width {
+		_, err := io.WriteString(w, wide)
+		return err
+	}
+	lines = []string{ends}
+	for i := range conns {
+		lines = append(lines, end(&conns[i]))
+	}
+	var b strings.Builder
+	for i, line := range strings.Split(strings.TrimSuffix(aligned(lines), "\n"), "\n") {
+		b.WriteString(line + "\n")
+		if i > 0 {
+			b.WriteString(details(&conns[i-1], width))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// path has what the kernel and the label say of a connection: the cells from RTT on.
+func path(c *Conn) []string {
+	rtt, congestion, window, again, rate := "-", "-", "-", "-", "-"
+	if i := c.Info; i != nil {
+		rtt = duration(i.RTT)
+		congestion = i.Congestion
+		window = strconv.FormatUint(uint64(i.Window), 10)
+		again = strconv.FormatUint(uint64(i.Retransmits), 10)
+		if i.DeliveryRate > 0 {
+			rate = Rate(float64(i.DeliveryRate))
+		}
+	}
+	return []string{rtt, congestion, window, again, rate, orDash(c.Label)}
+}
+
+// details are the same in lines of at most width columns, the label first, or
+// nothing where nothing is known.
+func details(c *Conn, width int) string {
+	const indent = "    "
+	p := path(c)
+	var b strings.Builder
+	at := 0
+	for i, item := range []string{p[5], "rtt " + p[0], p[1], "cwnd " + p[2], "retrans " + p[3], p[4]} {
+		switch {
+		case i == 0 && c.Label == "", i > 0 && c.Info == nil, i == 4 && p[3] == "0", i == 5 && p[4] == "-":
+			continue
+		}
+		n := utf8.RuneCountInString(item)
+		switch {
+		case at > 0 && at+2+n <= width:
+			b.WriteString("  " + item)
+			at += 2 + n
+			continue
+		case at > 0:
+			b.WriteByte('\n')
+		}
+		b.WriteString(indent + item)
+		at = len(indent) + n
+	}
+	if at > 0 {
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// aligned puts the cells of lines, with tabs between them, two spaces apart.
+func aligned(lines []string) string {
+	var b strings.Builder
+	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, line := range lines {
+		fmt.Fprintln(tw, line)
+	}
+	_ = tw.Flush() // a builder takes everything
+	return b.String()
+}
+
+// widest is the number of columns of the longest line.
+func widest(text string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		n = max(n, utf8.RuneCountInString(strings.TrimRight(line, "\n")))
+	}
+	return n
 }
 
 // WriteChange prints one change as a line: seconds since start, the ends, the

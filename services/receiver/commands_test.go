@@ -15,3 +15,7 @@ func TestVariables(t *testing.T) {
 }
 
 func TestCommandsDocument(t *testing.T) { reference.Check(t, &grammar{}, "receiver") }
+
+func TestHelpFits(t *testing.T) {
+	reference.CheckHelp(t, func() any { return &grammar{} }, "receiver", description)
+}

@@ -23,7 +23,7 @@ func (connectionsCmd) Help() string {
 	return `Examples:
   receiver connections
   receiver connections --watch --port 7401
-  receiver connections --at files.example:7400 --tls-ca ca.pem --token-file token --json
+  receiver connections --at files.example --tls-ca ca.pem --token-file token
 
 Asking takes a connection of its own, which is in the list. docs/tcp.md explains the states.`
 }

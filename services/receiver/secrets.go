@@ -36,8 +36,10 @@ func (certCmd) Help() string {
 	return `Makes what is missing and keeps what is there, so it can run at every start.
 
   receiver cert ./secrets --host files.example --client ci
-  receiver serve --listen :7400 --tls-cert secrets/server.pem --tls-key secrets/server-key.pem --client-ca secrets/ca.pem
-  sender send x.tar --to files.example:7400 --tls-ca secrets/ca.pem --tls-cert secrets/ci.pem --tls-key secrets/ci-key.pem`
+  receiver serve --listen :7400 --client-ca secrets/ca.pem \
+    --tls-cert secrets/server.pem --tls-key secrets/server-key.pem
+  sender send x.tar --to files.example:7400 --tls-ca secrets/ca.pem \
+    --tls-cert secrets/ci.pem --tls-key secrets/ci-key.pem`
 }
 
 func (c *certCmd) run(a *app) error {
@@ -114,7 +116,7 @@ func (tokenCmd) Help() string {
 	return `The token file holds hashes only; a running receiver reads it again when it changes.
 
   receiver token ci --tokens tokens.txt --out ci.token --expires 2160h
-  SLUICE_TOKEN=$(cat ci.token) sender send x.tar --to files.example:7400 --tls-ca ca.pem`
+  sender send x.tar --to files.example --tls-ca ca.pem --token-file ci.token`
 }
 
 func (c *tokenCmd) run(a *app) error {

@@ -47,7 +47,8 @@ func (c *transfersList) run(a *app) error {
 		return err
 	}
 	defer far.Close()
-	rows := [][]string{infoHead()}
+	var rows [][]string
+	undeclared := false
 	shown := 0
 	for {
 		if c.Limit > 0 {
@@ -64,6 +65,7 @@ func (c *transfersList) run(a *app) error {
 				}
 			}
 			rows = append(rows, infoRow(&page.Transfers[i], time.Now()))
+			undeclared = undeclared || page.Transfers[i].Undeclared
 		}
 		shown += len(page.Transfers)
 		filter.PageToken = page.Next
@@ -78,8 +80,11 @@ func (c *transfersList) run(a *app) error {
 		_, err := fmt.Fprintln(a.stdout, "no transfers")
 		return err
 	}
-	if err := cli.Table(a.stdout, rows); err != nil {
+	if err := cli.Table(a.stdout, cli.Width(a.stdout), infoColumns(), rows); err != nil {
 		return err
+	}
+	if undeclared {
+		fmt.Fprintln(a.stdout, "* length undeclared: the sender's close was the only end")
 	}
 	if filter.PageToken != "" {
 		_, err = fmt.Fprintf(a.stdout, "… and more (--limit 0 shows all)\n")
@@ -96,8 +101,18 @@ func parseState(s string) (transfer.State, error) {
 	return 0, cli.Usagef("--state %s: want offering, open, committing, committed, aborted or failed", s)
 }
 
-func infoHead() []string {
-	return []string{"ID", "STATE", "FILES", "SIZE", "DONE", "LANES", "AGE", "FROM", "NAME"}
+func infoColumns() []cli.Column {
+	return []cli.Column{
+		{Head: "ID"},
+		{Head: "STATE"},
+		{Head: "FILES", Drop: 4},
+		{Head: "SIZE", Drop: 2},
+		{Head: "DONE", Drop: 3},
+		{Head: "LANES", Drop: 6},
+		{Head: "AGE", Drop: 1},
+		{Head: "FROM", Drop: 5},
+		{Head: "NAME", Min: 12},
+	}
 }
 
 // percentDone shows how much of a transfer is acknowledged.
@@ -112,9 +127,6 @@ func percentDone(i *transfer.Info) string {
 	}
 }
 
-// nameColumns is how much of a name a table shows, so that a row fits a terminal.
-const nameColumns = 40
-
 func infoRow(i *transfer.Info, now time.Time) []string {
 	name := i.First
 	if i.Into != "" {
@@ -126,10 +138,10 @@ func infoRow(i *transfer.Info, now time.Time) []string {
 	}
 	size := cli.Size(i.Bytes)
 	if i.Undeclared {
-		size = cli.Size(max(i.BytesAcked, 0)) + ", length undeclared"
+		size = cli.Size(max(i.BytesAcked, 0)) + " *"
 	}
 	return []string{
-		i.ID.String(), state, fmt.Sprint(i.Files), size, percentDone(i), fmt.Sprint(i.Lanes), cli.Age(now.Sub(i.Created)), orDash(i.Principal), cli.Shorten(transfer.Quote(name), nameColumns),
+		i.ID.String(), state, fmt.Sprint(i.Files), size, percentDone(i), fmt.Sprint(i.Lanes), cli.Age(now.Sub(i.Created)), orDash(i.Principal), transfer.Quote(name),
 	}
 }
 

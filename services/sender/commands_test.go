@@ -44,3 +44,7 @@ func TestVariablesOfServe(t *testing.T) {
 }
 
 func TestCommandsDocument(t *testing.T) { reference.Check(t, &grammar{}, "sender") }
+
+func TestHelpFits(t *testing.T) {
+	reference.CheckHelp(t, func() any { return &grammar{} }, "sender", description)
+}

@@ -32,7 +32,7 @@ type connectionsCmd struct {
 // Help shows examples in the help text.
 func (connectionsCmd) Help() string {
 	return `Examples:
-  sender connections --to files.example:7400 --tls-ca ca.pem --token-file token
+  sender connections --to files.example --tls-ca ca.pem --token-file token
   sender connections --watch --port 7401
   sender connections --at 127.0.0.1:7410
 

@@ -54,7 +54,7 @@ func TestServiceConnections(t *testing.T) {
 		if err := run(ctx, append([]string{"connections", "--at", s.Control}, strings.Fields(args)...), nil, &out, s.log); err != nil {
 			t.Fatal(err)
 		}
-		if text := out.String(); !strings.Contains(text, j.ID.String()) || strings.Contains(text, " control\n") != want {
+		if text := out.String(); !strings.Contains(text, j.ID.String()) || strings.Contains(text, "\n    control ") != want {
 			t.Errorf("connections %s:\n%s", args, text)
 		}
 	}

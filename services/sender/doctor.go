@@ -30,7 +30,8 @@ type doctorCmd struct {
 func (doctorCmd) Help() string {
 	return `Examples:
   sender doctor 127.0.0.1
-  sender doctor files.example --tls-ca ca.pem --token-file token --bandwidth 1Gbit/s
+  sender doctor files.example --tls-ca ca.pem --token-file token \
+    --bandwidth 1Gbit/s
 
 Each check is ok, a warning or a failure (docs/doctor.md). Exit codes: 0 no failure, 1 at least one.`
 }

@@ -80,8 +80,9 @@ type jobsSubmit struct {
 // Help shows examples in the help text.
 func (jobsSubmit) Help() string {
 	return `Examples:
-  sender jobs submit /outbox/build.tar --receiver archive --request-id build-1234 --wait
-  sender jobs submit /outbox/app --receiver archive --expect sha256:$(sha256sum /outbox/app | cut -c-64)`
+  sender jobs submit /outbox/build.tar -r archive --request-id build-1234
+  sender jobs submit /outbox/app -r archive --wait \
+    --expect sha256:$(sha256sum /outbox/app | cut -c-64)`
 }
 
 func (c *jobsSubmit) run(a *app) error {
@@ -224,7 +225,7 @@ func (c *jobsList) run(a *app) error {
 		return err
 	}
 	defer cl.Close()
-	rows := [][]string{{"ID", "STATE", "RECEIVER", "DONE", "RATE", "TRIES", "AGE", "SOURCE"}}
+	var rows [][]string
 	shown := 0
 	for {
 		if c.Limit > 0 {
@@ -255,11 +256,10 @@ func (c *jobsList) run(a *app) error {
 		_, err = fmt.Fprintln(a.stdout, "no jobs")
 		return err
 	}
-	return cli.Table(a.stdout, rows)
+	return cli.Table(a.stdout, cli.Width(a.stdout), []cli.Column{
+		{Head: "ID"}, {Head: "STATE"}, {Head: "RECEIVER", Drop: 1, Min: 8}, {Head: "DONE", Drop: 2}, {Head: "RATE", Drop: 4}, {Head: "TRIES", Drop: 5}, {Head: "AGE", Drop: 3}, {Head: "SOURCE", Min: 12},
+	}, rows)
 }
-
-// sourceColumns is how much of a source a table shows, so that rows fit.
-const sourceColumns = 36
 
 func jobRow(j *client.Job, now time.Time) []string {
 	state := j.State.String()
@@ -279,7 +279,7 @@ func jobRow(j *client.Job, now time.Time) []string {
 	}
 	src := ""
 	if len(j.Spec.Sources) > 0 {
-		src = cli.Shorten(transfer.Quote(j.Spec.Sources[0].Path), sourceColumns)
+		src = transfer.Quote(j.Spec.Sources[0].Path)
 	}
 	if n := len(j.Spec.Sources); n > 1 {
 		src += fmt.Sprintf(" +%d", n-1)
@@ -390,12 +390,13 @@ func (c *jobsWatch) run(a *app) error {
 		if c.JSON {
 			return cli.JSONLine(a.stdout, j)
 		}
+		const sourceColumns = 36
 		r := jobRow(j, time.Now())
 		note := j.Progress.Note
 		if note == "" {
 			note = j.Reason
 		}
-		_, err := fmt.Fprintf(a.stdout, "%s  %s  %-20s %6s  %12s  %s  %s\n", time.Now().Format(time.TimeOnly), r[0], r[1], r[3], r[4], r[7], note)
+		_, err := fmt.Fprintf(a.stdout, "%s  %s  %-20s %6s  %12s  %s  %s\n", time.Now().Format(time.TimeOnly), r[0], r[1], r[3], r[4], cli.Shorten(r[7], sourceColumns), note)
 		return err
 	})
 	if len(ids) == 0 && errors.Is(a.ctx.Err(), context.Canceled) {
@@ -434,7 +435,7 @@ func (c *receiversList) run(a *app) error {
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"NAME", "ADDRESS", "STATE", "RTT", "LOSS", "JITTER", "ACTIVE", "FREE", "GROUPS"}}
+	var rows [][]string
 	for i := range list {
 		if c.JSON {
 			if err := cli.JSONLine(a.stdout, list[i]); err != nil {
@@ -446,7 +447,9 @@ func (c *receiversList) run(a *app) error {
 	if c.JSON {
 		return nil
 	}
-	return cli.Table(a.stdout, rows)
+	return cli.Table(a.stdout, cli.Width(a.stdout), []cli.Column{
+		{Head: "NAME"}, {Head: "ADDRESS", Drop: 1, Min: 14}, {Head: "STATE"}, {Head: "RTT", Drop: 2}, {Head: "LOSS", Drop: 3}, {Head: "JITTER", Drop: 7}, {Head: "ACTIVE", Drop: 5}, {Head: "FREE", Drop: 4}, {Head: "GROUPS", Drop: 6, Min: 6},
+	}, rows)
 }
 
 type receiversWatch struct{ apiFlags }

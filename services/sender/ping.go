@@ -35,8 +35,8 @@ type pingCmd struct {
 // Help shows examples in the help text.
 func (pingCmd) Help() string {
 	return `Examples:
-  sender ping 127.0.0.1
-  sender ping files.example --auth --tls-ca ca.pem --token-file token -c 10 -i 0.2
+  sender ping 127.0.0.1 -c 10 -i 0.2
+  sender ping files.example --auth --tls-ca ca.pem --token-file token -c 10
   sender ping --control files.example:7400 --tls-ca ca.pem --token-file token
   sender ping files.example --json | jq -c 'select(.event=="summary")'
 

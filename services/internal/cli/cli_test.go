@@ -102,9 +102,32 @@ func TestFailOnce(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	var b bytes.Buffer
-	_ = Table(&b, [][]string{{"ID", "NAME", "X"}, {"1", "ü", "long"}, {"12345", "n", ""}})
-	if got, want := b.String(), "ID     NAME  X\n1      ü     long\n12345  n     \n"; got != want {
-		t.Errorf("%q, want %q", got, want)
+	columns := []Column{{Head: "ID"}, {Head: "NAME", Min: 5}, {Head: "AGE", Drop: 1}, {Head: "X", Drop: 2}}
+	rows := [][]string{{"1", "ü", "3s", "long"}, {"12345", "a/long/name", "12m", ""}}
+	for width, want := range map[int]string{
+		// Columns go, the highest of Drop first, and only then a name is cut, to
+		// what is left for it; the id is whole even where nothing can help.
+		80: "ID     NAME         AGE  X\n1      ü            3s   long\n12345  a/long/name  12m  \n",
+		29: "ID     NAME         AGE  X\n1      ü            3s   long\n12345  a/long/name  12m  \n",
+		28: "ID     NAME        AGE  X\n1      ü           3s   long\n12345  …long/name  12m  \n",
+		23: "ID     NAME   AGE  X\n1      ü      3s   long\n12345  …name  12m  \n",
+		22: "ID     NAME        AGE\n1      ü           3s\n12345  …long/name  12m\n",
+		16: "ID     NAME\n1      ü\n12345  …ong/name\n",
+		3:  "ID     NAME\n1      ü\n12345  …name\n",
+	} {
+		var b bytes.Buffer
+		if err := Table(&b, width, columns, rows); err != nil || b.String() != want {
+			t.Errorf("%d columns: %v\n%s\nwant\n%s", width, err, b.String(), want)
+		}
+	}
+}
+
+// TestWidth: the variable wins, and nonsense in it does not count.
+func TestWidth(t *testing.T) {
+	for columns, want := range map[string]int{"": 80, "132": 132, "0": 80, "-5": 80, "wide": 80} {
+		t.Setenv("COLUMNS", columns)
+		if got := Width(&bytes.Buffer{}); got != want {
+			t.Errorf("COLUMNS=%q: %d columns, want %d", columns, got, want)
+		}
 	}
 }

@@ -59,7 +59,7 @@ func WriteConnections(w io.Writer, conns []netdiag.Conn, asJSON bool) error {
 		_, err := fmt.Fprintln(w, "no connections")
 		return err
 	}
-	return netdiag.WriteTable(w, conns)
+	return netdiag.WriteTable(w, conns, Width(w))
 }
 
 // WatchConnections prints each change of state until ctx ends; keep, where not

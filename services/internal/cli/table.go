@@ -4,34 +4,110 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// Table prints rows in columns, two spaces apart; the first row is the head. A
-// column is as wide as its widest cell, the last is never padded.
-func Table(w io.Writer, rows [][]string) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	widths := make([]int, len(rows[0]))
-	for _, r := range rows {
-		for i, c := range r {
-			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+// Column is a column of a table.
+type Column struct {
+	Head string
+
+	// Drop is the column's place among those that are left out where a table is
+	// too wide: the highest goes first; 0 stays.
+	Drop int
+
+	// Min is how many columns of the terminal the cells may be cut to (Shorten)
+	// where a table is too wide; 0: they are never cut.
+	Min int
+}
+
+// Table prints rows in columns, two spaces apart, below a line with their heads.
+// A column is as wide as its widest cell, the last is never padded. Where that is
+// wider than width, columns go until the rest fits with what may be cut at its
+// narrowest, and then that is cut no more than it has to be.
+func Table(w io.Writer, width int, columns []Column, rows [][]string) error {
+	widths := make([]int, len(columns))
+	for i, c := range columns {
+		widths[i] = utf8.RuneCountInString(c.Head)
+		for _, r := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(r[i]))
 		}
 	}
+	kept := fit(columns, widths, width)
 	var b strings.Builder
-	for _, r := range rows {
-		for i, c := range r {
+	line := func(cell func(i int) string) {
+		for at, i := range kept {
+			c := Shorten(cell(i), widths[i])
 			b.WriteString(c)
-			if i < len(r)-1 {
-				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)+2))
+			if at < len(kept)-1 {
+				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)+gap))
 			}
 		}
 		b.WriteByte('\n')
 	}
+	line(func(i int) string { return columns[i].Head })
+	for _, r := range rows {
+		line(func(i int) string { return r[i] })
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// gap is the number of spaces between two columns.
+const gap = 2
+
+// fit returns the columns that are shown, in order, and lowers the widths of
+// those that are cut.
+func fit(columns []Column, widths []int, width int) []int {
+	kept := make([]int, len(columns))
+	for i := range kept {
+		kept[i] = i
+	}
+	narrowest := func(i int) int {
+		if m := columns[i].Min; m > 0 {
+			return min(widths[i], max(m, utf8.RuneCountInString(columns[i].Head)))
+		}
+		return widths[i]
+	}
+	total := func(of func(i int) int) int {
+		n := gap * (len(kept) - 1)
+		for _, i := range kept {
+			n += of(i)
+		}
+		return n
+	}
+	for total(narrowest) > width {
+		next := slices.MaxFunc(kept, func(a, b int) int { return columns[a].Drop - columns[b].Drop })
+		if columns[next].Drop == 0 {
+			break
+		}
+		kept = slices.DeleteFunc(kept, func(i int) bool { return i == next })
+	}
+	for _, i := range kept {
+		over := total(func(i int) int { return widths[i] }) - width
+		widths[i] -= min(max(over, 0), widths[i]-narrowest(i))
+	}
+	return kept
+}
+
+// columnsByDefault is what a terminal has that does not say (and a pipe).
+const columnsByDefault = 80
+
+// Width returns how many columns a table on w may have: what the variable COLUMNS
+// says (POSIX.1-2017, section 8.3), else what the terminal has, else 80.
+func Width(w io.Writer) int {
+	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
+		return n
+	}
+	if f, ok := w.(*os.File); ok {
+		if n := terminalColumns(f); n > 0 {
+			return n
+		}
+	}
+	return columnsByDefault
 }
 
 // JSONLine writes v as one line.

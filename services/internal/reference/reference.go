@@ -7,12 +7,15 @@
 package reference
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
@@ -133,6 +136,44 @@ func Check(t *testing.T, grammar any, name string) {
 		}
 	}
 	t.Fatalf("docs/commands.md says more than the commands of %s are; SLUICE_WRITE_DOCS=1 go test -p 1 -run TestCommandsDocument ./services/... writes it", name)
+}
+
+// CheckHelp fails when a help text of the program, its own or that of a command or
+// of a group of commands, has a line that a terminal of 80 columns breaks. Fresh
+// returns an empty grammar.
+func CheckHelp(t *testing.T, fresh func() any, name, description string) {
+	t.Helper()
+	const columns = 80
+	t.Setenv("COLUMNS", strconv.Itoa(columns))
+	k, err := cli.NewParser(fresh(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	var check func(n *kong.Node)
+	check = func(n *kong.Node) {
+		var args []string
+		if n.Parent != nil {
+			args = strings.Fields(commandOf(n))
+		}
+		var out, errs bytes.Buffer
+		if _, done, err := cli.Parse(fresh(), name, description, append(args, "--help"), &out, &errs); !done || err != nil {
+			t.Fatalf("%s %v --help: %v %s", name, args, err, &errs)
+		}
+		for line := range strings.Lines(out.String()) {
+			seen++
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > columns {
+				t.Errorf("%s %s --help has a line of %d columns: %s", name, strings.Join(args, " "), n, line)
+			}
+		}
+		for _, c := range n.Children {
+			check(c)
+		}
+	}
+	check(k.Model.Node)
+	if seen < 100 {
+		t.Errorf("the help texts of %s have %d lines only", name, seen)
+	}
 }
 
 // CheckVariables fails when a variable that is set for serve changes the meaning
