@@ -9,8 +9,9 @@ import (
 	"lukechampine.com/blake3/guts"
 )
 
-// wide says that guts hashes 16 pieces at once. Where it does not, zeebo/blake3
-// is the faster one for whole files (see the package comment).
+// wide says that guts hashes 16 pieces at once. Where it does not, and for files
+// that fill only half of that, zeebo/blake3 is the faster one for whole files
+// (see the package comment).
 var wide = cpu.X86.HasAVX512F || !cpu.X86.HasAVX2 //nolint:gochecknoglobals // of the machine
 
 // group is how many octets go through the vector unit at once: 16 BLAKE3 chunks
@@ -98,7 +99,7 @@ func (t *subtree) sum(dst []byte, only bool) []byte {
 
 // sumBLAKE3 reads whole groups where they lie and copies only the rest.
 func sumBLAKE3(dst []byte, index uint32, chunkSize int64, only bool, data []byte) []byte {
-	if only && !wide {
+	if only && (!wide || len(data) <= group/2) {
 		sum := blake3.Sum256(data)
 		return append(dst, sum[:]...)
 	}

@@ -85,7 +85,7 @@ func TestSmallFilesByEitherLibrary(t *testing.T) {
 func BenchmarkSmall(b *testing.B) {
 	was := wide
 	defer func() { wide = was }()
-	for _, n := range []int{100, 1024, 4096, 16384, 65536, mib} {
+	for _, n := range []int{100, 1024, 4096, 16384, 65536, mib} { // up to 8 KiB both are zeebo
 		data := random(n)
 		for _, wide = range []bool{false, true} {
 			b.Run(fmt.Sprintf("%d/wide=%v", n, wide), func(b *testing.B) {

@@ -41,18 +41,20 @@
 //
 // Only guts gives chaining values of subtrees, which parallel lanes need. A file
 // of one chunk needs none, and zeebo/blake3 hashes it whole. Microseconds on one
-// core, data hot in cache, with and without AVX-512 (go test -bench Small):
+// core, data hot in cache, with and without AVX-512:
 //
 //	           AVX-512        AVX2 alone
 //	octets     guts   zeebo   guts  zeebo
 //	100        0.41   0.27    0.45  0.11
 //	1,024      1.9    2.5     2.7   1.3
-//	4,096      3.7    3.4–3.8 3.6   2.7
+//	4,096      3.7–4.0 3.3–3.8 3.6  2.7
+//	8,192      4.4    3.9
 //	16,384     3.9    6.6     7.9   7.2
 //	65,536     17.5   23.3    46    20
 //	1,048,576  301    360     564   381
 //
-// So zeebo serves whole files where there is AVX2 and no AVX-512. Per chunk of 1 MiB
+// So zeebo serves whole files where there is AVX2 and no AVX-512, and those of up to
+// 8 KiB, which leave half of the vectors empty, everywhere. Per chunk of 1 MiB
 // fed in pieces of 256 KiB, with AVX-512: BLAKE3 3.0 GB/s, XXH3 36 GB/s. Joining
 // 2,048 chunks (2 GiB) costs 0.24 ms.
 //

@@ -5,6 +5,7 @@ package source
 import (
 	"errors"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -172,5 +173,6 @@ func infoOf(st *unix.Stat_t) info {
 	return in
 }
 
-// privileged reports whether permission checks are moot.
-func privileged() bool { return os.Geteuid() == 0 }
+// privileged reports whether permission checks are moot. A process keeps its user:
+// asking for each file was a sixth of a scan's system calls.
+var privileged = sync.OnceValue(func() bool { return os.Geteuid() == 0 }) //nolint:gochecknoglobals // of the process
