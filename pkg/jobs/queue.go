@@ -331,11 +331,13 @@ func (q *Queue) active() []transfer.ID {
 
 // Wait returns the job when it has ended.
 func (q *Queue) Wait(ctx context.Context, principal string, id transfer.ID) (*Job, error) {
-	for {
-		changed := q.Changed()
-		j, err := q.Get(principal, id)
-		if err != nil || j.State.Final() {
-			return j, err
+	for known := false; ; known = true {
+		changed, unfinished := q.look(id)
+		if !known || !unfinished { // else every change of any job would read the file for each that waits
+			j, err := q.Get(principal, id)
+			if err != nil || j.State.Final() {
+				return j, err
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -343,6 +345,18 @@ func (q *Queue) Wait(ctx context.Context, principal string, id transfer.ID) (*Jo
 		case <-changed:
 		}
 	}
+}
+
+// look returns the channel of Changed, and whether memory alone tells that the job
+// has not ended.
+func (q *Queue) look(id transfer.ID) (changed <-chan struct{}, unfinished bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, unfinished = q.pending[id]
+	if l := q.running[id]; l != nil && !l.canceled {
+		unfinished = true
+	}
+	return q.changed, unfinished
 }
 
 // Cancel ends a job. One that runs ends soon after; one that has ended is
@@ -372,6 +386,7 @@ func (q *Queue) Cancel(_ context.Context, principal string, id transfer.ID, reas
 		q.unfinished--
 	}
 	if l := q.running[id]; l != nil {
+		l.canceled = true
 		l.cancel(errCanceled)
 	}
 	q.broadcast()

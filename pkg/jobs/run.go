@@ -13,9 +13,10 @@ import (
 // Live is a running job: the runner reports to it, and limits reach the runner
 // through it. Safe for concurrent use.
 type Live struct {
-	q      *Queue
-	id     transfer.ID
-	cancel context.CancelCauseFunc
+	q        *Queue
+	id       transfer.ID
+	cancel   context.CancelCauseFunc
+	canceled bool // its end is stored although it still runs; under q.mu
 
 	mu       sync.Mutex
 	progress Progress
