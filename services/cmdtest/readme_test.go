@@ -5,8 +5,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // documented returns the lines of a document that match.
@@ -43,7 +45,9 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	t.Cleanup(recv.kill)
 	to := recv.where["control"]
-	readme := documented(t, "README.md", `(?m)^((?:pg_dump db \| )?bin/(?:sender send|receiver transfers) .*)$`)
+	readme := slices.DeleteFunc(documented(t, "README.md", `(?m)^((?:pg_dump db \| )?bin/(?:sender send|receiver transfers) .*)$`), func(line string) bool {
+		return strings.Contains(line, "--token-file") // TestReadmeToken
+	})
 	receipts := documented(t, "docs/receipts.md", `(?m)^    (receiver public-key .*|receiver verify-receipt \S+ --key \S+|sender send .*)$`)
 	if len(readme) != 4 || len(receipts) != 3 {
 		t.Fatalf("the documents show %d and %d commands, want 4 and 3: %q %q", len(readme), len(receipts), readme, receipts)
@@ -73,6 +77,64 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	if list := shown["bin/receiver transfers list"]; strings.Count(list, "committed") != 3 {
 		t.Errorf("list of the three transfers:\n%s", list)
+	}
+}
+
+// TestReadmeToken runs the lines by which the README makes a certificate and a
+// token, serves with them and sends: only the addresses differ. What the README
+// says of a token that is revoked holds, too.
+func TestReadmeToken(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "build.tar"), []byte("build\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := documented(t, "README.md", `(?m)^bin/((?:receiver cert|receiver token|receiver serve .*--tokens|sender send .*--token-file) .*)$`)
+	if len(lines) != 4 {
+		t.Fatalf("the README shows %d commands of certificates and tokens, want 4: %q", len(lines), lines)
+	}
+	fields := func(line string, old ...string) []string {
+		return strings.Fields(strings.NewReplacer(old...).Replace(line))
+	}
+	run := func(args []string, more ...string) (code int, out string) {
+		cmd := exec.CommandContext(t.Context(), filepath.Join(bin, args[0]), slices.Concat(args[1:], more)...) //nolint:gosec // our own documents
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "state"))
+		b, _ := cmd.CombinedOutput()
+		return cmd.ProcessState.ExitCode(), string(b)
+	}
+	must := func(want int, args []string, more ...string) {
+		t.Helper()
+		if code, out := run(args, more...); code != want {
+			t.Fatalf("%q %q: exit code %d, want %d\n%s", args, more, code, want, out)
+		}
+	}
+	for _, line := range lines[:2] {
+		must(0, fields(line, "files.example", "127.0.0.1"))
+	}
+	serve := fields(lines[2], "receiver serve", "", ":7400", "127.0.0.1:0", ":7401", "127.0.0.1:0", "&", "")
+	recv, err := start(os.Environ(), dir, "receiver", append(localArgs("./inbox"), serve...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(recv.kill)
+	send := fields(lines[3], "files.example", recv.where["control"])
+	must(0, send)
+	if err := sameFiles(filepath.Join(dir, "build.tar"), filepath.Join(dir, "inbox", "build.tar")); err != nil {
+		t.Error(err)
+	}
+	must(3, fields(lines[3], "files.example", recv.where["control"], "--token-file ci.token", ""), "--as", "none")
+
+	if err := os.WriteFile(filepath.Join(dir, "secrets", "tokens.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; {
+		code, out := run(send, "--on-conflict", "overwrite")
+		if code == 3 && strings.Contains(out, "token") {
+			break
+		}
+		if code != 0 || time.Now().After(deadline) {
+			t.Fatalf("a token whose line is gone: exit code %d\n%s", code, out)
+		}
 	}
 }
 
