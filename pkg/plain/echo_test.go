@@ -60,23 +60,33 @@ func dialUDP(t *testing.T, local string, to *net.UDPAddr) *net.UDPConn {
 	return c
 }
 
-// ask sends a datagram and returns the answer.
+// ask sends a datagram and returns the answer, for which it waits as long as
+// dialUDP has set.
 func ask(t *testing.T, c *net.UDPConn, what []byte) []byte {
 	t.Helper()
-	if _, err := c.Write(what); err != nil {
+	b, err := exchange(c, what)
+	if err != nil {
 		t.Fatal(err)
+	}
+	return b
+}
+
+// exchange is ask for any goroutine.
+func exchange(c *net.UDPConn, what []byte) ([]byte, error) {
+	if _, err := c.Write(what); err != nil {
+		return nil, err
 	}
 	b := make([]byte, 70_000)
 	n, err := c.Read(b)
 	if err != nil {
-		t.Fatalf("no answer to %d bytes: %v", len(what), err)
+		return nil, fmt.Errorf("no answer to %d bytes: %w", len(what), err)
 	}
-	return b[:n]
+	return b[:n], nil
 }
 
 func TestEchoSimpleAndConcurrent(t *testing.T) {
 	for _, workers := range []int{0, 1, 4} {
-		t.Run(fmt.Sprint(workers), func(t *testing.T) {
+		answers := t.Run(fmt.Sprint(workers), func(t *testing.T) {
 			e, addr := echo(t, "127.0.0.1:0", plain.EchoConfig{Workers: workers})
 			var wg sync.WaitGroup
 			for i := range 4 {
@@ -84,13 +94,17 @@ func TestEchoSimpleAndConcurrent(t *testing.T) {
 				wg.Go(func() {
 					for j := range 20 {
 						q := bytes.Repeat([]byte{byte(i), byte(j)}, j*50)
-						if a := ask(t, c, q); !bytes.Equal(a, q) {
-							t.Errorf("client %d: sent %d bytes, got %d others", i, len(q), len(a))
+						if a, err := exchange(c, q); err != nil || !bytes.Equal(a, q) {
+							t.Errorf("client %d: sent %d bytes, got %d others, %v", i, len(q), len(a), err)
+							return
 						}
 					}
 				})
 			}
 			wg.Wait()
+			if t.Failed() {
+				return
+			}
 			c := dialUDP(t, "", addr)
 			for _, size := range []int{0, 1, 1472, 65_507} { // 65,507: the largest over IPv4
 				if a := ask(t, c, make([]byte, size)); len(a) != size {
@@ -103,6 +117,9 @@ func TestEchoSimpleAndConcurrent(t *testing.T) {
 				t.Errorf("stats %+v, want 84 answered", st)
 			}
 		})
+		if !answers {
+			return // each wait for an answer that does not come takes its time
+		}
 	}
 }
 
@@ -215,23 +232,26 @@ func TestTalkAtTheSameTime(t *testing.T) {
 	_, addr := echo(t, "127.0.0.1:0", plain.EchoConfig{Workers: 2})
 	keys, typing := io.Pipe()
 	screen, printing := io.Pipe()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		_, err := plain.Talk(context.Background(), dialUDP(t, "", addr), keys, printing, plain.TalkConfig{Count: 3})
+		_, err := plain.Talk(ctx, dialUDP(t, "", addr), keys, printing, plain.TalkConfig{Count: 3})
+		// Neither typing nor reading waits for one that has ended.
+		_ = keys.Close()
 		_ = printing.Close()
 		done <- err
 	}()
 	for _, line := range []string{"first\n", "second\n", "third\n"} {
 		write(t, typing, line)
 		if a := answer(t, screen, len(line)); a != line {
-			t.Errorf("printed %q, want %q", a, line)
+			t.Fatalf("printed %q, want %q", a, line)
 		}
 	}
 	// Count is reached: Talk ends although the input is open.
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	_ = typing.Close()
 }
 
 func TestTalkPortUnreachable(t *testing.T) {
