@@ -124,7 +124,7 @@ func TestTable(t *testing.T) {
 
 // TestWidth: the variable wins, and nonsense in it does not count.
 func TestWidth(t *testing.T) {
-	for columns, want := range map[string]int{"": 80, "132": 132, "0": 80, "-5": 80, "wide": 80} {
+	for columns, want := range map[string]int{"": unlimited, "132": 132, "0": unlimited, "-5": unlimited, "wide": unlimited} {
 		t.Setenv("COLUMNS", columns)
 		if got := Width(&bytes.Buffer{}); got != want {
 			t.Errorf("COLUMNS=%q: %d columns, want %d", columns, got, want)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -93,19 +94,25 @@ func fit(columns []Column, widths []int, width int) []int {
 	return kept
 }
 
-// columnsByDefault is what a terminal has that does not say (and a pipe).
-const columnsByDefault = 80
+const (
+	// columnsByDefault is what a terminal has that does not say.
+	columnsByDefault = 80
+	// unlimited is for what is no terminal: a program is to find whole names there.
+	unlimited = math.MaxInt32
+)
 
 // Width returns how many columns a table on w may have: what the variable COLUMNS
-// says (POSIX.1-2017, section 8.3), else what the terminal has, else 80.
+// says (POSIX.1-2017, section 8.3), else what the terminal has, else 80. What is no
+// terminal (a pipe, a file) has no limit.
 func Width(w io.Writer) int {
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
 		return n
 	}
-	if f, ok := w.(*os.File); ok {
-		if n := terminalColumns(f); n > 0 {
-			return n
-		}
+	if !IsTerminal(w) {
+		return unlimited
+	}
+	if n := terminalColumns(w.(*os.File)); n > 0 { //nolint:forcetypeassert // a terminal is a file
+		return n
 	}
 	return columnsByDefault
 }
