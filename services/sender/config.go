@@ -54,7 +54,7 @@ type sendCmd struct {
 	Retries int           `help:"How often a lost receiver is tried again." default:"5"`
 	ID      string        `name:"id" help:"Transfer id (UUIDv7): the same id resumes. Default: remembered per command." placeholder:"ID"`
 	Label   string        `help:"Free text for the receiver's lists." placeholder:"TEXT"`
-	Plan    bool          `help:"Ask what would happen; send nothing."`
+	Plan    bool          `help:"Ask what would happen; send nothing. Which names of several files are taken is seen only when they are published."`
 	Plain   string        `help:"Send one file by the plain protocol (docs/plain.md) to this address instead." placeholder:"HOST:PORT"`
 
 	JSON    bool `name:"json" help:"One JSON object a line: offer, answer, progress, receipt, error."`

@@ -310,6 +310,26 @@ func (u *ui) plan(res *send.Result) error {
 	if p.FreeBytes >= 0 {
 		fmt.Fprintf(u.a.stdout, "free at the receiver after that: %s\n", cli.Size(p.FreeBytes))
 	}
-	_, err := fmt.Fprintln(u.a.stdout, "the receiver says ok")
+	fmt.Fprintln(u.a.stdout, "the receiver says ok")
+	_, err := io.WriteString(u.a.stdout, unforeseen(u.cmd.OnConflict, c.Files+c.Dirs+c.Links))
 	return err
+}
+
+// unforeseen says what the receiver decides when it publishes and an offer does
+// not tell: it refuses the one name of a single file, of several it looks at
+// directories alone (pkg/store, the file destination.go).
+func unforeseen(policy string, entries int64) string {
+	const when = "not foreseen: names that are taken when the files are published; "
+	switch {
+	case policy == "overwrite":
+		return when + "such files are replaced\n"
+	case policy == "rename":
+		return when + "the new files get other names\n"
+	case entries == 1:
+		return ""
+	case policy == "skip-identical":
+		return when + "files that differ are not published (exit code 7)\n"
+	default:
+		return when + "such files are not published (exit code 7)\n"
+	}
 }
