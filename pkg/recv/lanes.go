@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -31,20 +32,32 @@ const (
 
 // waiting counts connections that have not identified themselves yet.
 type waiting struct {
-	mu sync.Mutex
-	n  int
-	by map[string]int // by address
+	mu    sync.Mutex
+	n     int
+	by    map[string]int // by address
+	brief int            // beyond the limit of their address; not in n
 }
 
-func (w *waiting) enter(addr string, limits *Limits) bool {
+// enter says how long a connection may take to its hello, and how it leaves the
+// count; 0 refuses it.
+//
+// An honest sender of many transfers connects for all of them together and says
+// hello at once, so those beyond the limit of its address are not refused: they
+// must be brief. They have places of their own, hence keep no other address out of
+// what it had.
+func (w *waiting) enter(addr string, limits *Limits) (hello time.Duration, leave func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.n >= limits.Unidentified || w.by[addr] >= limits.UnidentifiedPer {
-		return false
+	switch {
+	case w.n < limits.Unidentified && w.by[addr] < limits.UnidentifiedPer:
+		w.n++
+		w.by[addr]++
+		return limits.HelloTimeout, func() { w.leave(addr) }
+	case w.brief < limits.Unidentified:
+		w.brief++
+		return min(limits.HelloBrief, limits.HelloTimeout), w.leaveBrief
 	}
-	w.n++
-	w.by[addr]++
-	return true
+	return 0, nil
 }
 
 func (w *waiting) leave(addr string) {
@@ -54,6 +67,12 @@ func (w *waiting) leave(addr string) {
 	if w.by[addr]--; w.by[addr] <= 0 {
 		delete(w.by, addr)
 	}
+}
+
+func (w *waiting) leaveBrief() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.brief--
 }
 
 // ServeLanes accepts lanes on ln until ctx ends, then closes ln, ends its lanes
@@ -112,19 +131,22 @@ func hostOf(a net.Addr) string {
 func (r *Receiver) serveConn(ctx context.Context, conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	addr := hostOf(conn.RemoteAddr())
-	if !r.waiting.enter(addr, &r.cfg.Limits) {
+	hello, leave := r.waiting.enter(addr, &r.cfg.Limits)
+	if hello == 0 {
 		r.log.Warn("refuse lane: too many connections without hello", "peer", addr)
 		return
 	}
 	tune(conn)
-	l, err := r.greet(ctx, conn)
+	l, err := r.greet(ctx, conn, hello)
 	if err != nil {
-		defer r.waiting.leave(addr)
+		defer leave()
 		r.log.Info("refuse lane", "peer", addr, "err", err)
-		r.refuse(ctx, conn, transfer.KindOf(err))
+		if hello == r.cfg.Limits.HelloTimeout || !errors.Is(err, os.ErrDeadlineExceeded) { // no word for one of too many
+			r.refuse(ctx, conn, transfer.KindOf(err))
+		}
 		return
 	}
-	r.waiting.leave(addr)
+	leave()
 	if kind := l.serve(); kind != laneGone {
 		r.refuse(ctx, conn, kind)
 	} else if _, ok := conn.(*tls.Conn); ok { // another has sent its FIN, or is broken
@@ -150,9 +172,10 @@ func rawTCP(conn net.Conn) *net.TCPConn {
 	return t
 }
 
-// greet reads the hello and admits the lane. The error is a *transfer.Error.
-func (r *Receiver) greet(ctx context.Context, conn net.Conn) (*lane, error) {
-	_ = conn.SetReadDeadline(time.Now().Add(r.cfg.Limits.HelloTimeout))
+// greet reads the hello, which may take so long, and admits the lane. The error is
+// a *transfer.Error.
+func (r *Receiver) greet(ctx context.Context, conn net.Conn, within time.Duration) (*lane, error) {
+	_ = conn.SetReadDeadline(time.Now().Add(within))
 	unpoke := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer unpoke()
 	h, err := wire.ReadHello(conn)
@@ -164,7 +187,7 @@ func (r *Receiver) greet(ctx context.Context, conn net.Conn) (*lane, error) {
 		case ctx.Err() != nil:
 			return nil, stopping()
 		default:
-			return nil, transfer.Errorf(transfer.Invalid, "read hello", "", "none within %v: %w", r.cfg.Limits.HelloTimeout, err)
+			return nil, transfer.Errorf(transfer.Invalid, "read hello", "", "none within %v: %w", within, err)
 		}
 	}
 	m := r.find(h.ID)

@@ -169,6 +169,7 @@ func TestTooManyWithoutHello(t *testing.T) {
 	h := newHouse(t, func(h *house) {
 		h.cfg.Limits.UnidentifiedPer = 3
 		h.cfg.Limits.HelloTimeout = recvtest.Patience
+		h.cfg.Limits.HelloBrief = time.Millisecond
 	})
 	j := h.offer("good", 100)
 	var silent []net.Conn

@@ -56,12 +56,13 @@ type Limits struct {
 	LanesPerTransfer int           // at once; 16
 	Lanes            int           // in all; 4,096
 	Unidentified     int           // connections before their hello, in all; 1,024
-	UnidentifiedPer  int           // the same for one address; 64
+	UnidentifiedPer  int           // the same for one address; 64. As many as Unidentified more are taken if they are brief
 	PartEntries      int           // entries of one part; 10,000
 	Rounds           int           // of repair; 3
 	CheckpointBytes  int64         // octets written until a checkpoint; 64 MiB
 	CheckpointEvery  time.Duration // 1 s
 	HelloTimeout     time.Duration // 5 s
+	HelloBrief       time.Duration // beyond UnidentifiedPer; 250 ms; TCP and TLS 1.3 need two round trips
 	StallTimeout     time.Duration // silence inside a frame, or acknowledgements not taken; 60 s
 	TokenTTL         time.Duration // new lanes are accepted this long; 24 h
 	KeepPartial      time.Duration // unfinished transfers without progress; 24 h
@@ -87,6 +88,7 @@ func (l *Limits) setDefaults() {
 	or(&l.CheckpointBytes, 64<<20)
 	or(&l.CheckpointEvery, time.Second)
 	or(&l.HelloTimeout, 5*time.Second)
+	or(&l.HelloBrief, 250*time.Millisecond)
 	or(&l.StallTimeout, 60*time.Second)
 	or(&l.TokenTTL, 24*time.Hour)
 	or(&l.KeepPartial, 24*time.Hour)
