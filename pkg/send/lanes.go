@@ -14,9 +14,12 @@ const (
 
 // slot keeps one lane open while there is work for it.
 func (s *session) slot(num int) {
-	l := newLane(s, num)
+	var l *lane // most slots of a small transfer never need one
 	failures, careful := 0, false
 	for s.q.worth(num) {
+		if l == nil {
+			l = newLane(s, num)
+		}
 		addr := s.addrs[(num+failures)%len(s.addrs)]
 		s.opened(l)
 		err := l.run(s.ctx, addr, careful)

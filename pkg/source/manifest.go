@@ -9,7 +9,8 @@ import (
 
 const (
 	slabLen  = 256     // records a slab: 12 KiB at once, never copied, and little for one file
-	arenaLen = 1 << 16 // octets of names a block
+	arenaLen = 1 << 16 // octets of names a block, at most
+	arenaMin = 1 << 10 // of the first: a sender of many small jobs has one for each
 	noDir    = ^uint32(0)
 )
 
@@ -57,14 +58,18 @@ type manifest struct {
 
 // addName copies a name of at most 255 octets into the arena.
 func (m *manifest) addName(s string) (off uint32, ok bool) {
-	if len(m.arena) == 0 || m.used+len(s) > arenaLen {
-		if len(m.arena) == 1<<32/arenaLen {
+	last := len(m.arena) - 1
+	if last < 0 || m.used+len(s) > len(m.arena[last]) {
+		size := arenaLen
+		if last++; last == 0 {
+			size = arenaMin
+		}
+		if last == 1<<32/arenaLen {
 			return 0, false
 		}
-		m.arena = append(m.arena, make([]byte, arenaLen))
+		m.arena = append(m.arena, make([]byte, size))
 		m.used = 0
 	}
-	last := len(m.arena) - 1
 	copy(m.arena[last][m.used:], s)
 	off = uint32(last*arenaLen + m.used) //nolint:gosec // bounded above
 	m.used += len(s)
