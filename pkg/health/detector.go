@@ -117,6 +117,7 @@ type Detector struct {
 	asking  bool          // a health check runs
 	asked   time.Time     // when it, or the last one, began
 	allowed time.Duration // its timeout
+	void    bool          // we got no processor while it ran: its failure means nothing
 	checked bool          // the last one ended, in this state
 	healthy bool          // and how
 
@@ -229,7 +230,7 @@ func (d *Detector) Progress(now time.Time) []Action {
 // receiver answered, whatever it answered.
 func (d *Detector) Health(now time.Time, err error) []Action {
 	d.begin(now)
-	d.asking, d.checked, d.healthy = false, true, err == nil
+	d.asking, d.checked, d.healthy = false, err == nil || !d.void, err == nil
 	if late := now.Sub(d.asked) - d.allowed; err != nil && d.starved(late) {
 		d.listenAgain(now)
 	}
@@ -255,7 +256,7 @@ func (d *Detector) begin(now time.Time) {
 func (d *Detector) starved(late time.Duration) bool { return late >= max(leastLag, d.Silence()/2) }
 
 // listenAgain begins the silence anew, and forgets the pings whose answers we
-// could not hear and the health check that we could not wait for.
+// could not hear and the health check, ended or not, that we could not wait for.
 func (d *Detector) listenAgain(now time.Time) {
 	d.heard, d.sent = now, d.sent[:0]
 	if d.state == Suspect {
@@ -264,6 +265,7 @@ func (d *Detector) listenAgain(now time.Time) {
 	if !d.healthy {
 		d.checked = false
 	}
+	d.void = d.asking
 }
 
 // Next returns when Tick is to be called unless another input comes first; zero
@@ -366,7 +368,7 @@ func (d *Detector) ask(now time.Time) {
 	if d.asking || d.checked {
 		return
 	}
-	d.asking, d.asked, d.allowed = true, now, idleCheck
+	d.asking, d.void, d.asked, d.allowed = true, false, now, idleCheck
 	if d.active {
 		d.allowed = min(max(activeCheck, 4*d.rtt.rto()), idleCheck)
 	}

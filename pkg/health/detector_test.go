@@ -1,6 +1,7 @@
 package health
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -290,6 +291,49 @@ func TestWeWereStopped(t *testing.T) {
 		if slices.Contains(p.log, "dead") || p.State() != Alive {
 			t.Fatalf("stopped for %v, %d ms into the silence: %v", pause, offset/4*5, p.log)
 		}
+	}
+}
+
+// TestStarvedDuringCheck: a health check that ran out while we got no processor
+// is no proof; another one, begun after that, is.
+func TestStarvedDuringCheck(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	d := NewDetector(DetectorConfig{ID: "r"}, now)
+	d.SetActive(now, true)
+	for seq := range uint32(20) {
+		d.Sent(now, seq)
+		now = now.Add(time.Millisecond)
+		d.Replied(now, seq, time.Millisecond, nil)
+	}
+	d.Sent(now, 20)
+	checks := 0
+	count := func(todo []Action) {
+		for _, a := range todo {
+			if a.Kind == CheckHealth {
+				checks++
+			}
+		}
+	}
+	for checks == 0 { // as fast as it wants
+		now = d.Next()
+		count(d.Tick(now))
+	}
+	now = d.Next().Add(leastLag)
+	count(d.Tick(now)) // late
+	count(d.Health(now, errors.New("deadline exceeded")))
+	for range 20 {
+		if next := d.Next(); !next.IsZero() {
+			now = next
+			count(d.Tick(now))
+		}
+	}
+	if d.State() != Suspect || checks != 2 {
+		t.Fatalf("%v after %d checks, want suspect while the second runs", d.State(), checks)
+	}
+	now = now.Add(activeCheck)
+	count(d.Health(now, errors.New("deadline exceeded")))
+	if d.State() != Dead {
+		t.Errorf("%v after %d checks, want dead", d.State(), checks)
 	}
 }
 
