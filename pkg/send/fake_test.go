@@ -116,6 +116,12 @@ func (f *fake) cut() {
 	}
 }
 
+func (f *fake) committed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.receipt != nil
+}
+
 // restart forgets what is not held, the token and the session.
 func (f *fake) restart() {
 	f.cut()
