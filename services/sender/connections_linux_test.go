@@ -15,6 +15,7 @@ import (
 // TestServiceConnections: a sender service lists the lanes of its jobs by job, and
 // its control connections, beside those of its own API.
 func TestServiceConnections(t *testing.T) {
+	t.Setenv("COLUMNS", "80")
 	dir, file := sourceFile(t, "x.bin")
 	if err := os.Truncate(file, 32<<20); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/e27efefb/sluice/pkg/netdiag"
 )
 
 // between stands on the path of lanes. It passes octets on, but holds back what
@@ -23,9 +25,22 @@ type between struct {
 
 func standBetween(t *testing.T) *between {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var ln net.Listener
+	for ln == nil {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Who had the port before may have left connections in TIME_WAIT.
+		port := []uint16{l.Addr().(*net.TCPAddr).AddrPort().Port()}
+		old, err := netdiag.Connections(netdiag.Query{LocalPorts: port, RemotePorts: port})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ln = l; len(old) > 1 {
+			ln = nil
+			_ = l.Close()
+		}
 	}
 	b := &between{Listener: ln, up: make(chan struct{}), free: make(chan struct{})}
 	t.Cleanup(func() {
