@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"github.com/e27efefb/sluice/internal/logtest"
 	"github.com/e27efefb/sluice/pkg/auth"
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
@@ -67,28 +67,11 @@ func openGuard(t *testing.T) *auth.Guard {
 type running struct {
 	server *Server
 	addr   string
-	log    *syncBuffer
+	log    *logtest.Buffer
 	cancel context.CancelFunc
 	done   chan error
 	once   sync.Once
 	t      *testing.T
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // serve starts a ReceiverService over v and ends it with the test.
@@ -100,7 +83,7 @@ func serve(t *testing.T, cfg ServerConfig, rc ReceiverConfig, limit time.Duratio
 // serveWith is serve with more services.
 func serveWith(t *testing.T, cfg ServerConfig, rc ReceiverConfig, limit time.Duration, more func(*Server)) *running {
 	t.Helper()
-	r := &running{log: &syncBuffer{}, done: make(chan error, 1), t: t}
+	r := &running{log: &logtest.Buffer{}, done: make(chan error, 1), t: t}
 	if cfg.Auth == nil {
 		cfg.Auth = openGuard(t)
 	}

@@ -12,13 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/e27efefb/sluice/internal/logtest"
 )
 
 // bin is the directory of both programs, built once.
@@ -50,29 +51,12 @@ type service struct {
 	cmd   *exec.Cmd
 	where map[string]string // the serving line
 	done  chan struct{}
-	log   *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log   *logtest.Buffer
 }
 
 // start runs a service and waits until it says where it serves.
 func start(env []string, dir, program string, args ...string) (*service, error) {
-	s := &service{cmd: exec.Command(filepath.Join(bin, program), append([]string{"serve", "--json"}, args...)...), done: make(chan struct{}), log: &lockedBuffer{}}
+	s := &service{cmd: exec.Command(filepath.Join(bin, program), append([]string{"serve", "--json"}, args...)...), done: make(chan struct{}), log: &logtest.Buffer{}}
 	s.cmd.Env, s.cmd.Dir, s.cmd.Stderr = env, dir, s.log
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {

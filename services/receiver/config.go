@@ -32,16 +32,10 @@ type Config struct {
 
 	AllowUnverified bool `help:"Accept --digest none, whose receipts say unverified." default:"true" negatable:""`
 
-	NoTLS     bool   `name:"no-tls" help:"Serve off loopback without TLS."`
-	NoAuth    bool   `help:"Serve off loopback without knowing callers."`
-	TLSCert   string `name:"tls-cert" help:"Certificate chain (PEM), reloaded when it changes." type:"path" placeholder:"FILE"`
-	TLSKey    string `name:"tls-key" help:"Private key (PEM)." type:"path" placeholder:"FILE"`
-	ClientCA  string `name:"client-ca" help:"CA of client certificates (PEM): turns on mutual TLS." type:"path" placeholder:"FILE"`
-	DenyList  string `help:"File of revoked certificates: SHA-256 fingerprints, one a line." type:"path" placeholder:"FILE"`
-	Tokens    string `help:"File of bearer tokens, hashed (see receiver token), reloaded when it changes." type:"path" placeholder:"FILE"`
-	Policies  string `help:"File of policies per principal (JSON), reloaded when it changes." type:"path" placeholder:"FILE"`
-	DataPlain bool   `help:"Plain lanes beside a TLS control plane; requires blake3 and is said in answer and receipt."`
-	PingOpen  bool   `help:"Answer unauthenticated pings from the network; loopback always may."`
+	cli.AccessFlags
+
+	DataPlain bool `help:"Plain lanes beside a TLS control plane; requires blake3 and is said in answer and receipt."`
+	PingOpen  bool `help:"Answer unauthenticated pings from the network; loopback always may."`
 
 	OnVerified  string        `help:"Command that sees each verified file before it is published and may refuse it (docs/operations.md)." placeholder:"COMMAND"`
 	OnPublished string        `help:"Command that runs after publishing." placeholder:"COMMAND"`

@@ -49,7 +49,7 @@ func (c *Config) run(a *app) (err error) {
 	if err := s.exposed(); err != nil {
 		return &cli.Usage{Err: err}
 	}
-	if err := s.credentials(); err != nil {
+	if s.guard, s.tls, err = c.Load(s.log); err != nil {
 		return err
 	}
 	admin.WatchStale(s.metrics.registry, s.stale())
@@ -70,19 +70,10 @@ func (c *Config) run(a *app) (err error) {
 // exposed refuses addresses off loopback without the means to protect them.
 func (s *service) exposed() error {
 	c := s.cfg
-	addrs := []string{c.Listen, c.DataListen}
-	haveTLS := c.TLSCert != "" && c.TLSKey != ""
-	haveAuth := c.Tokens != "" || c.ClientCA != ""
-	if err := auth.CheckExposure(addrs, haveTLS, c.NoTLS, haveAuth, c.NoAuth); err != nil {
+	if err := c.AccessFlags.Check(c.Listen, c.DataListen); err != nil {
 		return err
 	}
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return transfer.Errorf(transfer.Invalid, "check configuration", "", "--tls-cert and --tls-key belong together")
-	}
-	if c.ClientCA != "" && !haveTLS {
-		return transfer.Errorf(transfer.Invalid, "check configuration", "", "--client-ca needs --tls-cert and --tls-key")
-	}
-	if c.DataPlain && !haveTLS {
+	if c.DataPlain && !c.HasTLS() {
 		return transfer.Errorf(transfer.Invalid, "check configuration", "", "--data-plain has no meaning without TLS: lanes are plain already")
 	}
 	for _, a := range []string{c.PlainListen, c.EchoListen} {
@@ -100,33 +91,6 @@ func (s *service) stale() map[string]func() error {
 		out["tls"] = s.tls.Stale
 	}
 	return out
-}
-
-func (s *service) credentials() (err error) {
-	c, opts := s.cfg, auth.Options{Log: s.log}
-	guard := auth.GuardConfig{NoAuth: c.NoAuth || c.Tokens == "" && c.ClientCA == "", ClientCerts: c.ClientCA != ""}
-	if c.Tokens != "" {
-		if guard.Tokens, err = auth.LoadTokens(c.Tokens, opts); err != nil {
-			return err
-		}
-	}
-	if c.DenyList != "" {
-		if guard.DenyList, err = auth.LoadDenyList(c.DenyList, opts); err != nil {
-			return err
-		}
-	}
-	if c.Policies != "" {
-		if guard.Policies, err = auth.LoadPolicies(c.Policies, opts); err != nil {
-			return err
-		}
-	}
-	if s.guard, err = auth.NewGuard(guard); err != nil {
-		return err
-	}
-	if c.TLSCert != "" {
-		s.tls, err = auth.NewServerTLS(auth.ServerTLSConfig{CertFile: c.TLSCert, KeyFile: c.TLSKey, ClientCAFile: c.ClientCA, DenyList: guard.DenyList}, opts)
-	}
-	return err
 }
 
 // open opens the store and every listener.

@@ -48,15 +48,9 @@ type Config struct {
 	KeepFinished   time.Duration `help:"How long ended jobs are kept." default:"168h"`
 	Timeout        time.Duration `help:"How long a running job may be without progress." default:"1m"`
 
-	NoTLS    bool   `name:"no-tls" help:"Serve off loopback without TLS."`
-	NoAuth   bool   `help:"Serve off loopback without knowing callers."`
-	TLSCert  string `name:"tls-cert" help:"Certificate chain (PEM), reloaded when it changes." type:"path" placeholder:"FILE"`
-	TLSKey   string `name:"tls-key" help:"Private key (PEM)." type:"path" placeholder:"FILE"`
-	ClientCA string `name:"client-ca" help:"CA of client certificates (PEM): turns on mutual TLS." type:"path" placeholder:"FILE"`
-	DenyList string `help:"File of revoked certificates." type:"path" placeholder:"FILE"`
-	Tokens   string `help:"File of bearer tokens, hashed (see receiver token)." type:"path" placeholder:"FILE"`
-	Policies string `help:"File of policies per principal (JSON)." type:"path" placeholder:"FILE"`
-	PingOpen bool   `help:"Answer unauthenticated pings from the network."`
+	cli.AccessFlags
+
+	PingOpen bool `help:"Answer unauthenticated pings from the network."`
 
 	StopTimeout time.Duration `help:"How long a graceful stop may take." default:"10s"`
 	Pprof       bool          `help:"Serve /debug/pprof/ on the HTTP address."`
@@ -110,8 +104,7 @@ func (c *Config) run(a *app) (err error) {
 	}
 	defer stop()
 	s := &service{cfg: c, a: a, log: c.Logger(a.stderr), metrics: newMetrics(), stopping: make(chan struct{}), started: time.Now()}
-	haveTLS, haveAuth := c.TLSCert != "" && c.TLSKey != "", c.Tokens != "" || c.ClientCA != ""
-	if err := auth.CheckExposure([]string{c.Listen}, haveTLS, c.NoTLS, haveAuth, c.NoAuth); err != nil {
+	if err := c.AccessFlags.Check(c.Listen); err != nil {
 		return &cli.Usage{Err: err}
 	}
 	if err := s.credentials(); err != nil {
@@ -162,30 +155,8 @@ func (s *service) stale() map[string]func() error {
 
 func (s *service) credentials() (err error) {
 	c, opts := s.cfg, auth.Options{Log: s.log}
-	guard := auth.GuardConfig{NoAuth: c.NoAuth || c.Tokens == "" && c.ClientCA == "", ClientCerts: c.ClientCA != ""}
-	if c.Tokens != "" {
-		if guard.Tokens, err = auth.LoadTokens(c.Tokens, opts); err != nil {
-			return err
-		}
-	}
-	if c.DenyList != "" {
-		if guard.DenyList, err = auth.LoadDenyList(c.DenyList, opts); err != nil {
-			return err
-		}
-	}
-	if c.Policies != "" {
-		if guard.Policies, err = auth.LoadPolicies(c.Policies, opts); err != nil {
-			return err
-		}
-	}
-	if s.guard, err = auth.NewGuard(guard); err != nil {
+	if s.guard, s.tls, err = c.Load(s.log); err != nil {
 		return err
-	}
-	if c.TLSCert != "" {
-		s.tls, err = auth.NewServerTLS(auth.ServerTLSConfig{CertFile: c.TLSCert, KeyFile: c.TLSKey, ClientCAFile: c.ClientCA, DenyList: guard.DenyList}, opts)
-		if err != nil {
-			return err
-		}
 	}
 	if c.ReceiverTokenFile != "" {
 		if s.farToken, err = auth.LoadBearer(c.ReceiverTokenFile, c.ReceiverNoTLS, opts); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,33 +14,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/e27efefb/sluice/internal/logtest"
 	"github.com/e27efefb/sluice/pkg/client"
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
-
-// syncBuffer collects what a service logs.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // served is a `sender serve` in this process.
 type served struct {
 	serving
 
-	log  *syncBuffer
+	log  *logtest.Buffer
 	stop func()
 }
 
@@ -50,7 +32,7 @@ func serveSender(t *testing.T, args ...string) *served {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	out, in := io.Pipe()
-	s := &served{log: &syncBuffer{}}
+	s := &served{log: &logtest.Buffer{}}
 	done := make(chan error, 1)
 	args = append([]string{"serve", "--json", "--state", t.TempDir(), "--listen", "127.0.0.1:0", "--ping-listen", "off", "--admin-listen", "127.0.0.1:0"}, args...)
 	go func() {
