@@ -75,6 +75,26 @@ func TestGoals(t *testing.T) {
 	}
 }
 
+// TestBroken: with -quick only our own programs have to work.
+func TestBroken(t *testing.T) {
+	r := results{
+		missing: []tool{{"sshd", "openssh-server"}},
+		reports: []*report{{name: "tmpfs/50MB", rows: []*row{{name: "scp", failed: "no sshd"}, {name: xxh3}}}},
+		growth:  []growth{{name: "1 GB"}},
+		left:    []string{"ext4: needs root"},
+	}
+	if err := r.broken(); err != nil {
+		t.Errorf("%v, want nothing of ours", err)
+	}
+	r.reports[0].rows[1].failed = "exit status 1"
+	r.growth[0].failed = "killed"
+	r.left = append(r.left, "services/pages: no answer", "pings: no reply")
+	const want = "tmpfs/50MB: sluice xxh3: exit status 1\nmemory, 1 GB: killed\nservices/pages: no answer\npings: no reply"
+	if err := r.broken(); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 func TestPage(t *testing.T) {
 	r := results{rounds: 3, machine: []string{"a machine"}, missing: []tool{{"sshd", "openssh-server"}}, reports: []*report{{
 		name: "tmpfs/2GB", place: "over loopback", size: "one file of 2 GB", bytes: 2e9,

@@ -101,7 +101,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if stopped != nil { // what was measured by then counts
 		b.skip("the rest", stopped)
 	}
-	return errors.Join(stopped, b.write(stdout))
+	err = errors.Join(stopped, b.write(stdout))
+	if o.quick { // which is to see that everything works
+		err = errors.Join(err, b.results.broken())
+	}
+	return err
 }
 
 // write puts the tables on stdout, or into the file.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -148,6 +150,30 @@ func (r *results) report(name string) *report {
 		}
 	}
 	return nil
+}
+
+// broken returns what of our own programs could not be measured. A rival that
+// fails or is not installed is named on the page, and no error.
+func (r *results) broken() error {
+	var errs []error
+	for _, c := range r.reports {
+		for _, w := range c.rows {
+			if w.failed != "" && strings.HasPrefix(w.name, "sluice") {
+				errs = append(errs, fmt.Errorf("%s: %s: %s", c.name, w.name, w.failed))
+			}
+		}
+	}
+	for _, g := range r.growth {
+		if g.failed != "" {
+			errs = append(errs, fmt.Errorf("memory, %s: %s", g.name, g.failed))
+		}
+	}
+	for _, line := range r.left {
+		if strings.HasPrefix(line, "services/") || strings.HasPrefix(line, "pings") {
+			errs = append(errs, errors.New(line))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // seconds formats a duration for a table.
