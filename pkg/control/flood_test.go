@@ -3,10 +3,12 @@ package control
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 	pb "github.com/e27efefb/sluice/proto/sluice/v1"
 
+	"github.com/e27efefb/sluice/pkg/auth"
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
 
@@ -85,26 +88,62 @@ func floodServer(t *testing.T) *running {
 	return serve(t, ServerConfig{CallsPerSecond: -1}, viewOf(v), time.Second)
 }
 
+// slowGuard takes its time with callers that show the token "slow": until release
+// is closed. It counts how many of them it has at once.
+type slowGuard struct {
+	Authenticator
+
+	release  chan struct{}
+	now, top atomic.Int64
+}
+
+func (g *slowGuard) Authenticate(ctx context.Context, authorization string, chain []*x509.Certificate) (auth.Principal, error) {
+	if authorization != "Bearer slow" {
+		return g.Authenticator.Authenticate(ctx, authorization, chain)
+	}
+	n := g.now.Add(1)
+	defer g.now.Add(-1)
+	for top := g.top.Load(); n > top && !g.top.CompareAndSwap(top, n); top = g.top.Load() {
+	}
+	<-g.release
+	return "", transfer.Errorf(transfer.Denied, "authenticate", "", "too late")
+}
+
 // TestRapidReset opens and resets streams as fast as a raw framer can
-// (CVE-2023-44487) while an honest client works.
+// (CVE-2023-44487) while an honest client works. A call whose stream was reset
+// before it ended stays one of the MaxStreams that a connection may have at work.
 func TestRapidReset(t *testing.T) {
-	s := floodServer(t)
+	g := &slowGuard{Authenticator: openGuard(t), release: make(chan struct{})}
+	v := &fakeView{get: func(transfer.ID) (transfer.Info, error) { return transfer.Info{ID: transfer.NewID()}, nil }}
+	s := serve(t, ServerConfig{Auth: g, CallsPerSecond: -1}, viewOf(v), time.Second)
+	defer close(g.release)
 	stop := make(chan struct{})
 	result := honest(t, s.dial(ClientConfig{}), stop)
 	conn, fr := raw(t, s.addr)
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	drained := make(chan struct{})
 	go func() { defer close(drained); _, _ = io.Copy(io.Discard, conn) }()
-	block := headers(pb.ReceiverService_WatchTransfers_FullMethodName)
-	for i := range uint32(5000) {
+	block := headers(pb.ReceiverService_WatchTransfers_FullMethodName, hpack.HeaderField{Name: "authorization", Value: "Bearer slow"})
+	for i := range uint32(10 * MaxStreams) { // which the socket takes although the server stops reading
 		id := 2*i + 1
 		if fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true}) != nil || fr.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
 			break // the server may close the connection
 		}
 	}
+	for deadline := time.Now().Add(time.Minute); g.now.Load() < MaxStreams; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d calls came, want %d", g.now.Load(), MaxStreams)
+		}
+	}
+	again := honest(t, s.dial(ClientConfig{}), stop)
 	close(stop)
-	if err := <-result; err != nil {
-		t.Errorf("the honest call failed: %v", err)
+	for _, calls := range []<-chan error{result, again} {
+		if err := <-calls; err != nil {
+			t.Errorf("the honest call failed: %v", err)
+		}
+	}
+	if n := g.top.Load(); n > MaxStreams {
+		t.Errorf("one connection has %d calls at work, want at most %d", n, MaxStreams)
 	}
 	_ = conn.Close()
 	<-drained

@@ -8,9 +8,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -265,7 +267,9 @@ func (s *secured) shown(c *Client) *x509.Certificate {
 }
 
 // TestFloodsBesideATransfer: rapid resets, pings and settings from raw framers,
-// which have a connection over TLS and no identity, do not disturb a transfer.
+// which have a connection over TLS and no identity, do not disturb a transfer. The
+// server sends away who pings, and each connection gives its place back: the flood
+// comes again at once, more often than one address may have connections.
 func TestFloodsBesideATransfer(t *testing.T) {
 	s := serveSecured(t, false)
 	pool := x509.NewCertPool()
@@ -273,63 +277,81 @@ func TestFloodsBesideATransfer(t *testing.T) {
 	if err != nil || !pool.AppendCertsFromPEM(text) {
 		t.Fatal("no authority", err)
 	}
-	stop := make(chan struct{})
-	var floods []chan error
 	block := headers(pb.ReceiverService_WatchTransfers_FullMethodName)
-	for kind, flood := range []func(fr *http2.Framer, i uint32) error{
-		func(fr *http2.Framer, i uint32) error {
+	stop := make(chan struct{})
+	var floods sync.WaitGroup
+	defer floods.Wait()
+	defer close(stop)
+	for _, f := range []struct {
+		name  string
+		conns int // how many connections it needs before it counts as begun
+		write func(fr *http2.Framer, i uint32) error
+	}{
+		{"resets", 1, func(fr *http2.Framer, i uint32) error {
 			return errors.Join(fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: block, EndHeaders: true}), fr.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
-		},
-		func(fr *http2.Framer, i uint32) error { return fr.WritePing(false, [8]byte{byte(i)}) },
-		func(fr *http2.Framer, _ uint32) error { return fr.WriteSettings() },
+		}},
+		{"pings", defaultPerSource + 10, func(fr *http2.Framer, i uint32) error { return fr.WritePing(false, [8]byte{byte(i)}) }},
+		{"settings", 1, func(fr *http2.Framer, _ uint32) error { return fr.WriteSettings() }},
 	} {
-		ended := make(chan error, 1)
-		floods = append(floods, ended)
-		began := make(chan struct{})
-		go func() {
-			ended <- func() error {
-				for sent := uint32(0); ; {
-					conn, err := tls.Dial("tcp", s.addr, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, NextProtos: []string{"h2"}})
-					if err != nil {
-						return err
+		began := make(chan error, 1)
+		floods.Go(func() {
+			for sent, conns := 0, 1; ; conns++ {
+				conn, err := tls.Dial("tcp", s.addr, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, NextProtos: []string{"h2"}})
+				if err != nil {
+					select {
+					case began <- err:
+					default: // it had begun
 					}
-					go func() { _, _ = io.Copy(io.Discard, conn) }()
-					_, _ = io.WriteString(conn, http2.ClientPreface)
-					fr := http2.NewFramer(conn, conn)
-					_ = fr.WriteSettings()
-					for i := uint32(0); flood(fr, i) == nil; i++ { // the server may close the connection
-						if sent++; sent == 100 {
-							close(began)
-						}
+					return
+				}
+				_ = conn.SetDeadline(time.Now().Add(time.Minute))
+				floods.Go(func() { untilGoAway(conn) })
+				_, _ = io.WriteString(conn, http2.ClientPreface)
+				fr := http2.NewFramer(conn, conn)
+				_ = fr.WriteSettings()
+				for i := uint32(0); f.write(fr, i) == nil; i++ { // the server may close the connection
+					if sent++; sent >= 100 && conns >= f.conns {
 						select {
-						case <-stop:
-							return conn.Close()
+						case began <- nil:
 						default:
 						}
 					}
-					_ = conn.Close()
 					select {
 					case <-stop:
-						return nil
+						_ = conn.Close()
+						return
 					default:
 					}
 				}
-			}()
-		}()
+				_ = conn.Close()
+			}
+		})
 		select {
-		case <-began:
+		case err := <-began:
+			if err != nil {
+				t.Fatalf("the flood of %s: %v", f.name, err)
+			}
 		case <-within(t).Done():
-			t.Fatalf("flood %d did not begin", kind)
+			t.Fatalf("the flood of %s did not use %d connections", f.name, f.conns)
 		}
 	}
 	alice := s.as("ca.pem", "", "alice")
 	for _, name := range []string{"1.bin", "2.bin", "3.bin"} {
 		transferOne(t, alice, s.root, name)
 	}
-	close(stop)
-	for kind, ended := range floods {
-		if err := <-ended; err != nil {
-			t.Logf("flood %d ended with %v", kind, err)
+}
+
+// untilGoAway reads what a server says, and closes the connection when it is told
+// to go.
+func untilGoAway(conn net.Conn) {
+	for fr := http2.NewFramer(io.Discard, conn); ; {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			return
+		}
+		if _, gone := f.(*http2.GoAwayFrame); gone {
+			_ = conn.Close()
+			return
 		}
 	}
 }
