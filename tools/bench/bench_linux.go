@@ -78,7 +78,8 @@ func (b *bench) skip(what string, why error) {
 
 // measure runs every case that was chosen, place by place.
 func (b *bench) measure(ctx context.Context) error {
-	for _, part := range []func(context.Context) error{b.inMemory, b.onDisk, b.overLink, b.growth, b.services, b.tls, b.pings} {
+	// Links last: they take longest and depend least on what else the machine does.
+	for _, part := range []func(context.Context) error{b.inMemory, b.onDisk, b.tls, b.growth, b.services, b.pings, b.overLink} {
 		if err := part(ctx); err != nil {
 			return err
 		}
