@@ -60,6 +60,21 @@ func paceConn(c net.Conn, limit int64) bool {
 	return err == nil
 }
 
+// delivered returns how many octets the receiver's kernel has acknowledged
+// (tcpi_bytes_acked of TCP_INFO, tcp(7)); ok is false when that is not known.
+func delivered(c net.Conn) (octets int64, ok bool) {
+	raw := rawConn(c)
+	if raw == nil {
+		return 0, false
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		if ti, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			octets, ok = int64(ti.Bytes_acked), true //nolint:gosec // octets of one connection
+		}
+	})
+	return octets, ok && cerr == nil
+}
+
 // noteTCP adds what the kernel knows of where the connection's time went.
 func (l *lane) noteTCP() {
 	raw := rawConn(l.conn)

@@ -14,4 +14,6 @@ func resetOnClose(c net.Conn) {
 
 func paceConn(net.Conn, int64) bool { return false }
 
+func delivered(net.Conn) (int64, bool) { return 0, false }
+
 func (l *lane) noteTCP() {}

@@ -64,6 +64,8 @@ type lane struct {
 	rest   item // what was pulled and not yet put in flight
 	paced  bool // the kernel keeps the limit
 
+	resting atomic.Bool // it waits for work
+
 	mu       sync.Mutex
 	cond     *sync.Cond
 	flights  []flight // oldest first, from head on
@@ -235,7 +237,9 @@ func (l *lane) work(careful bool) error {
 	}
 	for {
 		start := time.Now()
+		l.resting.Store(true)
 		it, ok := l.s.q.pull(&l.gone)
+		l.resting.Store(false)
 		if !ok {
 			l.mu.Lock()
 			defer l.mu.Unlock()

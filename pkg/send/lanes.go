@@ -156,18 +156,12 @@ func endError(k transfer.Kind, addr string) error {
 	return e
 }
 
-// watch is what the monitor remembers of a lane between two looks.
-type watch struct {
-	total int64
-	rate  float64 // octets a second, smoothed
-}
-
 // monitor reports progress, adds lanes while that helps and replaces the lane
 // that would hold the end.
 func (s *session) monitor(stop <-chan struct{}) {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
-	seen := make(map[*lane]watch)
+	seen := make(map[*lane]*watch)
 	patience := time.Second
 	ad := adapter{fixed: s.t.cfg.Lanes > 0}
 	lastLanding := int64(-1)
@@ -191,56 +185,6 @@ func (s *session) monitor(stop <-chan struct{}) {
 		}
 	}
 }
-
-// replaceSlow cuts the lane that holds up the end: nothing waits in the queue, a
-// lane is idle, and this one is silent for longer than patience, or needs more
-// than four times what the fastest would for what it has in flight.
-func (s *session) replaceSlow(seen map[*lane]watch, patience time.Duration) bool {
-	waiting, _, pending, idle, _, _ := s.q.look()
-	s.mu.Lock()
-	lanes := append([]*lane(nil), s.lanes...)
-	s.mu.Unlock()
-	best := 0.0
-	for _, l := range lanes {
-		l.mu.Lock()
-		w := seen[l]
-		rate := float64(max(0, l.total-w.total)) / progressEvery.Seconds()
-		w.rate += (rate - w.rate) / 8
-		w.total = l.total
-		seen[l] = w
-		l.mu.Unlock()
-		best = max(best, w.rate)
-	}
-	stalled := 30 * time.Second
-	if t := s.t.patience() / 2; t < stalled {
-		stalled = t
-	}
-	for _, l := range lanes {
-		l.mu.Lock()
-		flying, silent, up := l.inFlight, time.Since(l.lastAck), l.conn != nil && l.dead == nil
-		young := time.Since(l.opened) < measured
-		l.mu.Unlock()
-		if !up || flying == 0 {
-			continue
-		}
-		slow := silent > patience
-		if rate := seen[l].rate; !slow && !young && rate > 0 && best > 4*rate {
-			slow = float64(flying)/rate > patience.Seconds()+4*float64(flying)/best
-		}
-		if silent > stalled || (!waiting && pending > 0 && idle > 0 && slow) {
-			l.mu.Lock()
-			l.replaced = silent <= stalled
-			l.mu.Unlock()
-			l.kill(transfer.Errorf(transfer.Unavailable, "send over data lane", "", "the lane made no progress for %s", silent.Round(time.Millisecond)))
-			return true
-		}
-	}
-	return false
-}
-
-// measured is how long a lane must have been open before its rate means anything:
-// a new one is in slow start, and rates are smoothed over 0.8 s.
-const measured = 3 * time.Second
 
 // adapter adds lanes one by one while the transfer gets faster by it.
 type adapter struct {
