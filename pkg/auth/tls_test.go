@@ -20,6 +20,7 @@ import (
 
 	"google.golang.org/grpc/credentials"
 
+	"github.com/e27efefb/sluice/internal/logtest"
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
 
@@ -235,9 +236,9 @@ func hexColons(b []byte) string {
 }
 
 func TestServerReloads(t *testing.T) {
-	clk, log := newClock(), new(logBuffer)
+	clk, log := newClock(), new(logtest.Buffer)
 	s := newSite(t)
-	server := must(NewServerTLS(s.serverConfig(), Options{Now: clk.now, Log: log.logger()}))(t)
+	server := must(NewServerTLS(s.serverConfig(), Options{Now: clk.now, Log: logger(log)}))(t)
 	listener := server.Config(ProtoLane)
 	client := must(NewClientTLS(s.clientConfig(), Options{Now: clk.now}))(t)
 	first, _ := wantConnected(t, listener, client.Config(ProtoLane, "receiver"))

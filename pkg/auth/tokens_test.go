@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/e27efefb/sluice/internal/logtest"
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
 
@@ -105,12 +106,12 @@ func TestTokenFileTooMany(t *testing.T) {
 }
 
 func TestTokensReload(t *testing.T) {
-	clk, log := newClock(), new(logBuffer)
+	clk, log := newClock(), new(logtest.Buffer)
 	alice, aliceLine := newToken(t, "alice", time.Time{})
 	carol, carolLine := newToken(t, "carol", time.Time{})
 	path := file(t, aliceLine)
 	info := must(os.Stat(path))(t)
-	toks := must(LoadTokens(path, Options{Now: clk.now, Log: log.logger()}))(t)
+	toks := must(LoadTokens(path, Options{Now: clk.now, Log: logger(log)}))(t)
 
 	// Same size, same time stamp, same inode: the content alone tells.
 	put(t, path, carolLine)

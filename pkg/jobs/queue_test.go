@@ -202,8 +202,14 @@ func TestSurvivesRestart(t *testing.T) {
 			t.Errorf("%+v", j)
 		}
 	}
-	for w, r := q.Counts(); w+r != 0; w, r = q.Counts() { // an end is stored before it is counted
-		runtime.Gosched()
+	for late := time.Now().Add(30 * time.Second); ; runtime.Gosched() { // an end is stored before it is counted
+		w, r := q.Counts()
+		if w+r == 0 {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%d wait, %d run", w, r)
+		}
 	}
 }
 
