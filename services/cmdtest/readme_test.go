@@ -89,9 +89,9 @@ func TestReadmeToken(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "build.tar"), []byte("build\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	lines := documented(t, "README.md", `(?m)^bin/((?:receiver cert|receiver token|receiver serve .*--tokens|sender send .*--token-file) .*)$`)
-	if len(lines) != 4 {
-		t.Fatalf("the README shows %d commands of certificates and tokens, want 4: %q", len(lines), lines)
+	lines := documented(t, "README.md", `(?m)^bin/((?:receiver cert|receiver token|receiver serve .*--tokens|sender send .*--token-file|sender serve .*--receiver-token-file) .*)$`)
+	if len(lines) != 5 {
+		t.Fatalf("the README shows %d commands of certificates and tokens, want 5: %q", len(lines), lines)
 	}
 	fields := func(line string, old ...string) []string {
 		return strings.Fields(strings.NewReplacer(old...).Replace(line))
@@ -123,6 +123,14 @@ func TestReadmeToken(t *testing.T) {
 		t.Error(err)
 	}
 	must(3, fields(lines[3], "files.example", recv.where["control"], "--token-file ci.token", ""), "--as", "none")
+
+	service, err := start(os.Environ(), dir, "sender", append(senderArgs(filepath.Join(dir, "jobs")),
+		fields(lines[4], "sender serve", "", "/outbox", dir, "files.example", recv.where["control"]+"/off", "&", "")...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(service.kill)
+	must(0, []string{"sender", "jobs", "submit", filepath.Join(dir, "build.tar"), "-r", "archive", "--wait", "--on-conflict", "overwrite", "--at", service.where["control"]})
 
 	if err := os.WriteFile(filepath.Join(dir, "secrets", "tokens.txt"), nil, 0o600); err != nil {
 		t.Fatal(err)
