@@ -14,7 +14,7 @@ func commitToProto(p *transfer.CommitPart) *pb.CommitRequest {
 	case p.Repair != nil:
 		out.Use = &pb.CommitRequest_Repair{Repair: &pb.Repair{File: p.Repair.File, Chunks: heldToProto(p.Repair.Chunks)}}
 	default:
-		d := &pb.DigestPart{Part: p.Part, Last: p.Last, Files: make([]*pb.FileDigest, len(p.Files))}
+		d := &pb.DigestPart{Part: p.Part, Last: p.Last, Sums: p.Sums, Files: make([]*pb.FileDigest, len(p.Files))}
 		for i, f := range p.Files {
 			d.Files[i] = &pb.FileDigest{Index: f.Index, Size: f.Size, Digest: digestToProto(f.Digest)}
 		}
@@ -36,7 +36,7 @@ func commitFromProto(m *pb.CommitRequest) (*transfer.CommitPart, error) {
 	switch use := m.GetUse().(type) {
 	case *pb.CommitRequest_Digests:
 		d := use.Digests
-		out.Part, out.Last, out.Files = d.GetPart(), d.GetLast(), make([]transfer.FileDigest, len(d.GetFiles()))
+		out.Part, out.Last, out.Sums, out.Files = d.GetPart(), d.GetLast(), d.GetSums(), make([]transfer.FileDigest, len(d.GetFiles()))
 		for i, f := range d.GetFiles() {
 			digest, err := digestFromProto(f.GetDigest())
 			if err != nil {

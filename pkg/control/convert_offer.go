@@ -58,7 +58,7 @@ func optionsFromProto(o *pb.Options) (transfer.Options, error) {
 
 func offerToProto(p *transfer.OfferPart) *pb.NegotiateRequest {
 	out := &pb.NegotiateRequest{
-		TransferId: p.ID.String(), Session: sessionToProto(p.Session), Part: p.Part, Last: p.Last, Plan: p.Plan,
+		TransferId: p.ID.String(), Session: sessionToProto(p.Session), Part: p.Part, Last: p.Last, Plan: p.Plan, Brief: p.Brief,
 		Entries: make([]*pb.Entry, len(p.Entries)),
 	}
 	if p.Part == 0 {
@@ -80,7 +80,7 @@ func offerFromProto(m *pb.NegotiateRequest) (*transfer.OfferPart, error) {
 		return nil, err
 	}
 	out := &transfer.OfferPart{
-		ID: id, Session: session, Part: m.GetPart(), Last: m.GetLast(), Plan: m.GetPlan(),
+		ID: id, Session: session, Part: m.GetPart(), Last: m.GetLast(), Plan: m.GetPlan(), Brief: m.GetBrief(),
 		Entries: make([]transfer.Entry, len(m.GetEntries())),
 	}
 	if out.Part == 0 {
@@ -100,7 +100,7 @@ func answerToProto(a *transfer.Answer) *pb.NegotiateResponse {
 	out := &pb.NegotiateResponse{
 		Ok: true, Epoch: uint64(a.Epoch), TokenTtl: durationToProto(a.TokenTTL), DataAddresses: a.DataAddrs,
 		MaxLanes: clampInt32(a.MaxLanes), DataTls: a.DataTLS, Principal: a.Principal, FreeBytes: a.FreeBytes,
-		Durable: a.Durable, Committed: receiptToProto(a.Committed), Incarnation: a.Incarnation,
+		Durable: a.Durable, Committed: receiptToProto(a.Committed), Incarnation: a.Incarnation, Sums: a.Sums,
 		Files: make([]*pb.FileAnswer, len(a.Files)),
 	}
 	if a.Token != (transfer.Token{}) {
@@ -129,7 +129,7 @@ func answerFromProto(m *pb.NegotiateResponse) (*transfer.Answer, error) {
 	out := &transfer.Answer{
 		Epoch: transfer.Epoch(m.GetEpoch()), TokenTTL: ttl, DataAddrs: m.GetDataAddresses(), MaxLanes: int(m.GetMaxLanes()),
 		DataTLS: m.GetDataTls(), Principal: m.GetPrincipal(), FreeBytes: m.GetFreeBytes(), Durable: m.GetDurable(),
-		Committed: committed, Incarnation: m.GetIncarnation(), Files: make([]transfer.FileAnswer, len(m.GetFiles())),
+		Committed: committed, Incarnation: m.GetIncarnation(), Sums: m.GetSums(), Files: make([]transfer.FileAnswer, len(m.GetFiles())),
 	}
 	if b := m.GetToken(); len(b) != 0 && copy(out.Token[:], b) != len(out.Token) {
 		return nil, transfer.Errorf(transfer.Invalid, "read answer", "", "the token has %d octets, want %d", len(b), len(out.Token))

@@ -15,13 +15,13 @@ func (m *movement) answer(p *transfer.OfferPart, files []store.FileState) *trans
 		Epoch: m.epoch, Token: m.token, TokenTTL: max(0, m.until.Sub(r.now())),
 		MaxLanes:  lanesFor(m.manifest.options.Lanes, r.cfg.Limits.LanesPerTransfer),
 		DataTLS:   r.cfg.DataTLS,
-		Principal: m.principal, Durable: true, Incarnation: r.cfg.Incarnation,
+		Principal: m.principal, Durable: true, Incarnation: r.cfg.Incarnation, Sums: true,
 	}
 	m.mu.Unlock()
 	if r.cfg.DataAddrs != nil {
 		a.DataAddrs = r.cfg.DataAddrs()
 	}
-	a.Files = fileAnswers(p.Entries, files)
+	a.Files = fileAnswers(p, files)
 	return a
 }
 
@@ -32,12 +32,14 @@ func lanesFor(wanted, limit int) int {
 	return limit
 }
 
-// fileAnswers leaves out what has no chunks.
-func fileAnswers(entries []transfer.Entry, files []store.FileState) []transfer.FileAnswer {
-	list := make([]transfer.FileAnswer, 0, len(files))
-	for i, f := range files {
-		e := &entries[i]
-		if e.Type == transfer.Regular && e.Size != 0 || f.Skip {
+// fileAnswers leaves out what has no chunks and, if the part wants it brief, what
+// is one chunk of which nothing is held.
+func fileAnswers(p *transfer.OfferPart, files []store.FileState) []transfer.FileAnswer {
+	var list []transfer.FileAnswer
+	for i := range files {
+		e, f := &p.Entries[i], &files[i]
+		plain := e.Size == 0 || p.Brief && len(f.Held) == 0 && e.Size > 0 && e.Size <= transfer.MinChunkSize
+		if e.Type == transfer.Regular && !plain || f.Skip {
 			list = append(list, transfer.FileAnswer{Index: e.Index, ChunkSize: f.ChunkSize, Held: f.Held, Skip: f.Skip})
 		}
 	}

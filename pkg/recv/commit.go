@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/e27efefb/sluice/pkg/digest"
 	"github.com/e27efefb/sluice/pkg/transfer"
 )
 
@@ -117,9 +118,16 @@ func (m *movement) takeDigests(p *transfer.CommitPart) error {
 	if len(p.Files) > m.r.cfg.Limits.PartEntries {
 		return bad("the part has %d digests, at most %d are allowed", len(p.Files), m.r.cfg.Limits.PartEntries)
 	}
+	if len(p.Sums) > transfer.MaxSums || len(p.Sums) > 0 && len(p.Files) > 0 {
+		return bad("the part has %d octets of sums, at most %d are allowed, and no other digests beside them", len(p.Sums), transfer.MaxSums)
+	}
 	have.from(int(p.Part))
 	begin := have.next
-	if err := m.addDigests(p.Files); err != nil {
+	add := func() error { return m.addDigests(p.Files) }
+	if len(p.Sums) > 0 {
+		add = func() error { return m.addSums(p.Sums) }
+	}
+	if err := add(); err != nil {
 		have.cut(begin)
 		return err
 	}
@@ -152,6 +160,29 @@ func (m *movement) addDigests(files []transfer.FileDigest) error {
 		}
 		got, err := m.stage.Digest(f.Index) // fails while chunks are lacking
 		m.digests.add(f, err == nil && e.Size >= 0 && got.Equal(f.Digest), e.Size < 0)
+	}
+	return nil
+}
+
+// addSums is addDigests for digests of the next files that have chunks.
+func (m *movement) addSums(sums []byte) error {
+	algorithm := m.spec.Options.Algorithm
+	n := digest.HashSize(algorithm)
+	if n == 0 || len(sums)%n != 0 {
+		return transfer.Errorf(transfer.Invalid, opCommit, "", "%d octets are no sums of %v", len(sums), algorithm)
+	}
+	for i := uint32(m.digests.next); len(sums) > 0; i++ { //nolint:gosec // at most the number of entries
+		e, ok := m.stage.Shape(i)
+		if !ok {
+			return transfer.Errorf(transfer.Invalid, opCommit, "", "%d sums are more than there are files", len(sums)/n)
+		}
+		if e.Type != transfer.Regular || e.Skip || e.Size <= 0 {
+			continue
+		}
+		f := transfer.FileDigest{Index: i, Size: e.Size, Digest: transfer.Digest{Algorithm: algorithm, Sum: sums[:n:n]}}
+		got, err := m.stage.Digest(i) // fails while chunks are lacking
+		m.digests.add(&f, err == nil && got.Equal(f.Digest), false)
+		sums = sums[n:]
 	}
 	return nil
 }

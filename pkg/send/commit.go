@@ -35,6 +35,9 @@ func (s *session) commit() (*transfer.Receipt, error) {
 // sendDigests sends every file's digest and asks for verification.
 func (s *session) sendDigests() (*transfer.CommitResult, error) {
 	src := s.t.cfg.Source
+	if s.sums && src.Stream() == nil {
+		return s.sendSums()
+	}
 	n := src.Len()
 	files := make([]transfer.FileDigest, 0, min(n, commitFiles))
 	part := uint32(0)
@@ -60,6 +63,32 @@ func (s *session) sendDigests() (*transfer.CommitResult, error) {
 		}
 	}
 	return s.commitCall(&transfer.CommitPart{Part: part, Last: true})
+}
+
+// sendSums is sendDigests where the receiver needs no more than the digests of
+// those files that have chunks.
+func (s *session) sendSums() (*transfer.CommitResult, error) {
+	src := s.t.cfg.Source
+	var sums []byte
+	part := uint32(0)
+	for i := range src.Len() {
+		size, regular := src.Regular(i)
+		if !regular || size == 0 || s.alg == transfer.None || s.t.hashes.skipped(i) {
+			continue
+		}
+		if len(sums)+s.t.hashes.n > transfer.MaxSums {
+			if r, err := s.commitCall(&transfer.CommitPart{Part: part, Sums: sums}); err != nil {
+				return r, err
+			}
+			part, sums = part+1, sums[:0]
+		}
+		d := s.t.hashes.digest(i, size)
+		if d.IsZero() {
+			return nil, transfer.Errorf(transfer.Internal, "commit", src.LocalPath(i), "a chunk was not hashed")
+		}
+		sums = append(sums, d.Sum...)
+	}
+	return s.commitCall(&transfer.CommitPart{Part: part, Last: true, Sums: sums})
 }
 
 // commitCall makes one call; one that was lost is made once more in the same

@@ -24,7 +24,7 @@ func (s *session) offer(res *Result) (*transfer.Receipt, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := &transfer.OfferPart{ID: s.t.cfg.ID, Session: s.id, Part: part, Last: last, Entries: entries}
+		p := &transfer.OfferPart{ID: s.t.cfg.ID, Session: s.id, Part: part, Last: last, Entries: entries, Brief: true}
 		if part == 0 {
 			p.Options = s.t.options(last)
 		}
@@ -42,6 +42,7 @@ func (s *session) offer(res *Result) (*transfer.Receipt, error) {
 			c := *a
 			c.Token, c.Files = transfer.Token{}, nil
 			res.Answer = &c
+			s.sums = a.Sums
 		}
 		if a.Committed != nil {
 			return a.Committed, nil
@@ -136,7 +137,7 @@ func (t *Transfer) plan(ctx context.Context, res *Result) error {
 			return err
 		}
 		// Each part carries the options: nothing is remembered between them.
-		o := &transfer.OfferPart{ID: t.cfg.ID, Session: s.id, Part: part, Last: last, Plan: true, Options: t.options(last), Entries: entries}
+		o := &transfer.OfferPart{ID: t.cfg.ID, Session: s.id, Part: part, Last: last, Plan: true, Options: t.options(last), Entries: entries, Brief: true}
 		t.obs.offer(o)
 		a, err := t.cfg.Receiver.Negotiate(ctx, o)
 		var e *transfer.Error

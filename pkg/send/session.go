@@ -29,7 +29,8 @@ type session struct {
 	epoch transfer.Epoch
 	token transfer.Token
 	addrs []string
-	most  int // lanes
+	most  int  // lanes
+	sums  bool // digests go without sizes and indexes
 
 	landing struct{ octets, chunks, files atomic.Int64 }
 	held    atomic.Int64 // octets

@@ -26,6 +26,9 @@ type OfferPart struct {
 	Plan    bool    // judge only: leaves no state, answers without a token
 	Options Options // in part 0
 	Entries []Entry // indexes follow on from the part before
+	// Brief lets the answer leave out files of at most MinChunkSize octets of which
+	// nothing is held: each is one chunk, to be sent.
+	Brief bool
 }
 
 // FileAnswer is the receiver's word on one file of a part.
@@ -46,11 +49,12 @@ type Answer struct {
 	MaxLanes    int           // lanes at once that are accepted
 	DataTLS     bool          // lanes use TLS
 	Principal   string        // who the receiver takes the caller for
-	Files       []FileAnswer  // in order of index; files without chunks (directories, links, empty) may be missing
+	Files       []FileAnswer  // in order of index; files without chunks (directories, links, empty) may be missing, see also OfferPart.Brief
 	FreeBytes   int64         // left for this principal after the reservation; for plans
 	Durable     bool          // the store syncs before it says held
 	Committed   *Receipt      // the transfer is committed already: nothing is to be sent
 	Incarnation uint64        // random per start of the receiver
+	Sums        bool          // CommitPart.Sums is understood
 }
 
 // FileDigest is the sender's digest of one file, computed from its own source.
@@ -70,6 +74,10 @@ type CommitPart struct {
 	Part  uint32 // from 0
 	Last  bool   // no part follows: verify and publish
 	Files []FileDigest
+	// Sums are digests alone, one after another, at most MaxSums octets: of the
+	// next files that have chunks, are of a known size and not skipped. Only where
+	// Answer.Sums is set, and not together with Files.
+	Sums []byte
 
 	Query  *ChunkHashQuery
 	Repair *Repair
@@ -81,6 +89,9 @@ type ChunkHashQuery struct {
 	First uint32
 	Count uint32 // at most MaxChunkHashes
 }
+
+// MaxSums bounds CommitPart.Sums, octets.
+const MaxSums = 1 << 20
 
 // MaxChunkHashes bounds one page of chunk hashes: 16,384 × 32 octets is 512 KiB,
 // half of what one message may carry.

@@ -171,7 +171,10 @@ type NegotiateRequest struct {
 	// In part 0; ignored in others. Absent: all defaults.
 	Options *Options `protobuf:"bytes,6,opt,name=options,proto3" json:"options,omitempty"`
 	// At most 1 MiB of them in a part.
-	Entries       []*Entry `protobuf:"bytes,7,rep,name=entries,proto3" json:"entries,omitempty"`
+	Entries []*Entry `protobuf:"bytes,7,rep,name=entries,proto3" json:"entries,omitempty"`
+	// The answer may leave out files of at most 1 MiB of which nothing is held:
+	// each is one chunk, to be sent.
+	Brief         bool `protobuf:"varint,8,opt,name=brief,proto3" json:"brief,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +256,13 @@ func (x *NegotiateRequest) GetEntries() []*Entry {
 		return x.Entries
 	}
 	return nil
+}
+
+func (x *NegotiateRequest) GetBrief() bool {
+	if x != nil {
+		return x.Brief
+	}
+	return false
 }
 
 // FileAnswer is the receiver's word on one file of a part.
@@ -533,7 +543,9 @@ type NegotiateResponse struct {
 	// Present when the transfer is committed already: nothing is to be sent.
 	Committed *Receipt `protobuf:"bytes,13,opt,name=committed,proto3" json:"committed,omitempty"`
 	// Random for each start of the receiver, the same that its pings carry.
-	Incarnation   uint64 `protobuf:"varint,14,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation uint64 `protobuf:"varint,14,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Commit takes DigestPart.sums.
+	Sums          bool `protobuf:"varint,15,opt,name=sums,proto3" json:"sums,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -666,6 +678,13 @@ func (x *NegotiateResponse) GetIncarnation() uint64 {
 	return 0
 }
 
+func (x *NegotiateResponse) GetSums() bool {
+	if x != nil {
+		return x.Sums
+	}
+	return false
+}
+
 // FileDigest is the sender's digest of one file, from its own source.
 type FileDigest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -738,7 +757,12 @@ type DigestPart struct {
 	// No part follows: verify and publish.
 	Last bool `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
 	// At most 10,000 in a part.
-	Files         []*FileDigest `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
+	Files []*FileDigest `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
+	// Instead of files, where the receiver's answer had sums set: digests alone,
+	// at most 1 MiB of them, one after another, each as long as the algorithm has
+	// it. They are those of the next files, in order of index, that are of a known
+	// size other than 0 and not skipped.
+	Sums          []byte `protobuf:"bytes,4,opt,name=sums,proto3" json:"sums,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -790,6 +814,13 @@ func (x *DigestPart) GetLast() bool {
 func (x *DigestPart) GetFiles() []*FileDigest {
 	if x != nil {
 		return x.Files
+	}
+	return nil
+}
+
+func (x *DigestPart) GetSums() []byte {
+	if x != nil {
+		return x.Sums
 	}
 	return nil
 }
@@ -2016,7 +2047,7 @@ const file_sluice_v1_receiver_proto_rawDesc = "" +
 	"\tmax_bytes\x18\t \x01(\x03R\bmaxBytes\x12<\n" +
 	"\fkeep_partial\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\vkeepPartialB\x0e\n" +
-	"\f_total_bytes\"\xe3\x01\n" +
+	"\f_total_bytes\"\xf9\x01\n" +
 	"\x10NegotiateRequest\x12\x1f\n" +
 	"\vtransfer_id\x18\x01 \x01(\tR\n" +
 	"transferId\x12\x18\n" +
@@ -2025,7 +2056,8 @@ const file_sluice_v1_receiver_proto_rawDesc = "" +
 	"\x04last\x18\x04 \x01(\bR\x04last\x12\x12\n" +
 	"\x04plan\x18\x05 \x01(\bR\x04plan\x12,\n" +
 	"\aoptions\x18\x06 \x01(\v2\x12.sluice.v1.OptionsR\aoptions\x12*\n" +
-	"\aentries\x18\a \x03(\v2\x10.sluice.v1.EntryR\aentries\"\x80\x01\n" +
+	"\aentries\x18\a \x03(\v2\x10.sluice.v1.EntryR\aentries\x12\x14\n" +
+	"\x05brief\x18\b \x01(\bR\x05brief\"\x80\x01\n" +
 	"\n" +
 	"FileAnswer\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x1d\n" +
@@ -2046,7 +2078,7 @@ const file_sluice_v1_receiver_proto_rawDesc = "" +
 	"\aProblem\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12#\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x0f.sluice.v1.KindR\x04kind\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xec\x03\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x80\x04\n" +
 	"\x11NegotiateResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12,\n" +
 	"\arefusal\x18\x02 \x01(\v2\x12.sluice.v1.RefusalR\arefusal\x12\x14\n" +
@@ -2063,17 +2095,19 @@ const file_sluice_v1_receiver_proto_rawDesc = "" +
 	"free_bytes\x18\v \x01(\x03R\tfreeBytes\x12\x18\n" +
 	"\adurable\x18\f \x01(\bR\adurable\x120\n" +
 	"\tcommitted\x18\r \x01(\v2\x12.sluice.v1.ReceiptR\tcommitted\x12 \n" +
-	"\vincarnation\x18\x0e \x01(\x04R\vincarnation\"a\n" +
+	"\vincarnation\x18\x0e \x01(\x04R\vincarnation\x12\x12\n" +
+	"\x04sums\x18\x0f \x01(\bR\x04sums\"a\n" +
 	"\n" +
 	"FileDigest\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12)\n" +
-	"\x06digest\x18\x03 \x01(\v2\x11.sluice.v1.DigestR\x06digest\"a\n" +
+	"\x06digest\x18\x03 \x01(\v2\x11.sluice.v1.DigestR\x06digest\"u\n" +
 	"\n" +
 	"DigestPart\x12\x12\n" +
 	"\x04part\x18\x01 \x01(\rR\x04part\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\x12+\n" +
-	"\x05files\x18\x03 \x03(\v2\x15.sluice.v1.FileDigestR\x05files\"P\n" +
+	"\x05files\x18\x03 \x03(\v2\x15.sluice.v1.FileDigestR\x05files\x12\x12\n" +
+	"\x04sums\x18\x04 \x01(\fR\x04sums\"P\n" +
 	"\x0eChunkHashQuery\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\rR\x04file\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\rR\x05first\x12\x14\n" +
