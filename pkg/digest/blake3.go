@@ -3,6 +3,7 @@ package digest
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/cpu"
@@ -17,6 +18,10 @@ var wide = cpu.X86.HasAVX512F || !cpu.X86.HasAVX2 //nolint:gochecknoglobals // o
 // group is how many octets go through the vector unit at once: 16 BLAKE3 chunks
 // of 1,024 octets.
 const group = guts.MaxSIMD * guts.ChunkSize
+
+// hashers are kept because one is 10 KiB that Sum256 would clear for each file:
+// a tenth of the time for 4 KiB.
+var hashers = sync.Pool{New: func() any { return blake3.New() }} //nolint:gochecknoglobals // stateless
 
 type cv = [8]uint32
 
@@ -100,8 +105,11 @@ func (t *subtree) sum(dst []byte, only bool) []byte {
 // sumBLAKE3 reads whole groups where they lie and copies only the rest.
 func sumBLAKE3(dst []byte, index uint32, chunkSize int64, only bool, data []byte) []byte {
 	if only && (!wide || len(data) <= group/2) {
-		sum := blake3.Sum256(data)
-		return append(dst, sum[:]...)
+		h := hashers.Get().(*blake3.Hasher) //nolint:forcetypeassert,errcheck // see New
+		defer hashers.Put(h)
+		h.Reset()
+		_, _ = h.Write(data) // never fails
+		return h.Sum(dst)
 	}
 	var t tree
 	t.first = firstCounter(index, chunkSize)
