@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"go.uber.org/goleak"
 
 	"github.com/e27efefb/sluice/pkg/transfer"
@@ -129,5 +131,40 @@ func TestWidth(t *testing.T) {
 		if got := Width(&bytes.Buffer{}); got != want {
 			t.Errorf("COLUMNS=%q: %d columns, want %d", columns, got, want)
 		}
+	}
+}
+
+// TestParseBuildsWhatIsNeeded sees that a command is read as if all others had been
+// built beside it, and that what is no command still meets all of them.
+func TestParseBuildsWhatIsNeeded(t *testing.T) {
+	type command struct {
+		N int `default:"3"`
+	}
+	type grammar struct {
+		PublicKey   command          `cmd:""`
+		Token       command          `cmd:""`
+		ShowVersion kong.VersionFlag `name:"version"`
+	}
+	var g grammar
+	ctx, _, err := Parse(&g, "receiver", "", []string{"public-key", "--n", "5"}, io.Discard, io.Discard)
+	if err != nil || g.PublicKey.N != 5 || g.Token.N != 0 {
+		t.Errorf("read %+v, %v, want 5 for public-key and nothing for token", g, err)
+	}
+	if got := ctx.Selected().Target.Interface(); got != (command{5}) {
+		t.Errorf("the selected command is %+v, want what was read", got)
+	}
+	for args, want := range map[string]string{
+		"publickey":        "publickey",
+		"tokn":             `did you mean "token"`,
+		"--bad token":      "unknown flag --bad",
+		"token public-key": "unexpected argument public-key",
+	} {
+		if _, _, err := Parse(&g, "receiver", "", strings.Fields(args), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+	var out strings.Builder
+	if _, done, err := Parse(&g, "receiver", "", []string{"--version"}, &out, io.Discard); !done || err != nil || strings.TrimSpace(out.String()) != Version() {
+		t.Errorf("--version said %q, %v", out.String(), err)
 	}
 }

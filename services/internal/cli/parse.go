@@ -81,7 +81,9 @@ func Parse(grammar any, name, description string, args []string, stdout, stderr 
 		kong.Configuration(kong.JSON),
 		kong.Help(helpWithExamples),
 	}, options...)
-	parser, err := NewParser(grammar, name, opts...)
+	needed, back := only(grammar, args)
+	defer back()
+	parser, err := NewParser(needed, name, opts...)
 	if err != nil {
 		return nil, false, fmt.Errorf("build command line: %w", err)
 	}
@@ -97,6 +99,34 @@ func Parse(grammar any, name, description string, args []string, stdout, stderr 
 		return nil, false, &Usage{err}
 	}
 	return ctx, false, nil
+}
+
+// only narrows a grammar to the command that args begin with: to build the flags of
+// all others takes as long as everything else until the command runs. Back copies
+// what was read into the grammar. Anything but a command at first leaves the
+// grammar whole.
+func only(grammar any, args []string) (narrow any, back func()) {
+	whole := reflect.ValueOf(grammar).Elem()
+	var fields []reflect.StructField
+	found := -1
+	for i := range whole.NumField() {
+		f := whole.Type().Field(i)
+		_, isCommand := f.Tag.Lookup("cmd")
+		switch {
+		case !isCommand:
+		case len(args) > 0 && strings.EqualFold(strings.ReplaceAll(args[0], "-", ""), f.Name):
+			found = len(fields)
+		default:
+			continue
+		}
+		fields = append(fields, f)
+	}
+	if found < 0 {
+		return grammar, func() {}
+	}
+	part := reflect.New(reflect.StructOf(fields))
+	name := fields[found].Name
+	return part.Interface(), func() { whole.FieldByName(name).Set(part.Elem().Field(found)) }
 }
 
 func commandPath(ctx *kong.Context) []string {
