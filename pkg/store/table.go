@@ -152,7 +152,11 @@ func (t *table) path(id nodeID) string {
 	if total <= 0 {
 		return ""
 	}
-	b := make([]byte, total)
+	var few [256]byte // of most paths: only the string is allocated
+	b := few[:min(total, len(few))]
+	if total > len(few) {
+		b = make([]byte, total)
+	}
 	for i := id; i != 0; {
 		n := t.at(i)
 		o := n.name & (1<<slabBits - 1)

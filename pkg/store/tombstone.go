@@ -259,16 +259,19 @@ func (d *Disk) Clean(ctx context.Context, finishedBefore time.Time) error {
 
 // appendFile writes one file of a receipt as a record of the files file.
 func appendFile(b []byte, f *transfer.FileReceipt) []byte {
-	body := binary.AppendUvarint(nil, uint64(f.Index))
-	body = appendString(body, f.Path)
-	body = appendString(body, f.Published)
-	body = appendString(body, f.Type)
-	body = append(body, byte(f.Outcome), byte(f.Digest.Algorithm))
-	body = binary.AppendVarint(body, f.Size)
-	body = appendString(body, string(f.Digest.Sum))
-	body = appendString(body, f.Reason)
-	b = binary.AppendUvarint(b, uint64(len(body)))
-	return append(b, body...)
+	start := len(b)
+	b = append(b, make([]byte, binary.MaxVarintLen64)...) // room for the length
+	body := len(b)
+	b = binary.AppendUvarint(b, uint64(f.Index))
+	b = appendString(b, f.Path)
+	b = appendString(b, f.Published)
+	b = appendString(b, f.Type)
+	b = append(b, byte(f.Outcome), byte(f.Digest.Algorithm))
+	b = binary.AppendVarint(b, f.Size)
+	b = append(binary.AppendUvarint(b, uint64(len(f.Digest.Sum))), f.Digest.Sum...)
+	b = appendString(b, f.Reason)
+	n := start + binary.PutUvarint(b[start:body], uint64(len(b)-body))
+	return b[:n+copy(b[n:], b[body:])]
 }
 
 func (r *reader) fileReceipt() (f transfer.FileReceipt) {

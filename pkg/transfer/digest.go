@@ -65,13 +65,18 @@ type Digest struct {
 
 // String returns "algorithm:hex", "none" for None and "" for the zero value.
 func (d Digest) String() string {
+	return string(d.append(nil))
+}
+
+func (d Digest) append(b []byte) []byte {
 	switch d.Algorithm {
 	case NoAlgorithm:
-		return ""
+		return b
 	case None:
-		return "none"
+		return append(b, "none"...)
 	default:
-		return d.Algorithm.String() + ":" + hex.EncodeToString(d.Sum)
+		b = append(append(b, d.Algorithm.String()...), ':')
+		return hex.AppendEncode(b, d.Sum)
 	}
 }
 

@@ -20,6 +20,7 @@ const filesHeader = "sluice-files-v1\n"
 type FilesDigest struct {
 	h     hash.Hash
 	b     []byte
+	text  []byte
 	files int64
 }
 
@@ -33,15 +34,24 @@ func (d *FilesDigest) begin() {
 // Add adds the next file.
 func (d *FilesDigest) Add(f *FileReceipt) {
 	d.begin()
-	d.b = d.b[:0]
-	for _, s := range [...]string{
-		strconv.FormatUint(uint64(f.Index), 10), f.Path, f.Published, f.Type, f.Outcome.String(), strconv.FormatInt(f.Size, 10), f.Digest.String(),
-	} {
-		d.b = strconv.AppendInt(d.b, int64(len(s)), 10)
-		d.b = append(append(append(d.b, ':'), s...), ',')
-	}
+	var digits [20]byte
+	b := appendNetstring(d.b[:0], strconv.AppendUint(digits[:0], uint64(f.Index), 10))
+	b = appendNetstring(b, f.Path)
+	b = appendNetstring(b, f.Published)
+	b = appendNetstring(b, f.Type)
+	b = appendNetstring(b, f.Outcome.String())
+	b = appendNetstring(b, strconv.AppendInt(digits[:0], f.Size, 10))
+	d.text = f.Digest.append(d.text[:0])
+	d.b = appendNetstring(b, d.text)
 	d.h.Write(d.b)
 	d.files++
+}
+
+func appendNetstring[S []byte | string](b []byte, s S) []byte {
+	b = strconv.AppendInt(b, int64(len(s)), 10)
+	b = append(b, ':')
+	b = append(b, s...)
+	return append(b, ',')
 }
 
 // Files returns how many were added.
