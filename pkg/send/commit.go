@@ -69,24 +69,24 @@ func (s *session) sendDigests() (*transfer.CommitResult, error) {
 // those files that have chunks.
 func (s *session) sendSums() (*transfer.CommitResult, error) {
 	src := s.t.cfg.Source
-	var sums []byte
+	h := &s.t.hashes
+	sums := make([]byte, 0, min(int(src.Len())*h.n, transfer.MaxSums))
 	part := uint32(0)
 	for i := range src.Len() {
 		size, regular := src.Regular(i)
-		if !regular || size == 0 || s.alg == transfer.None || s.t.hashes.skipped(i) {
+		if !regular || size == 0 || s.alg == transfer.None || h.skipped(i) {
 			continue
 		}
-		if len(sums)+s.t.hashes.n > transfer.MaxSums {
+		if len(sums)+h.n > transfer.MaxSums {
 			if r, err := s.commitCall(&transfer.CommitPart{Part: part, Sums: sums}); err != nil {
 				return r, err
 			}
 			part, sums = part+1, sums[:0]
 		}
-		d := s.t.hashes.digest(i, size)
-		if d.IsZero() {
+		before := len(sums)
+		if sums = h.appendDigest(sums, i, size); len(sums) == before {
 			return nil, transfer.Errorf(transfer.Internal, "commit", src.LocalPath(i), "a chunk was not hashed")
 		}
-		sums = append(sums, d.Sum...)
 	}
 	return s.commitCall(&transfer.CommitPart{Part: part, Last: true, Sums: sums})
 }

@@ -144,13 +144,15 @@ func (s *stage) syncLarge(l *large) error {
 // journalSmall appends one record for many files of one chunk: node and hash
 // each.
 func (s *stage) journalSmall(ids []nodeID) {
-	var b []byte
+	const most = 1 << 20
+	each := binary.MaxVarintLen32 + s.hashSize
+	b := make([]byte, 0, min(len(ids)*each, most+each))
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, id := range ids {
 		b = binary.AppendUvarint(b, uint64(id))
 		b = append(b, s.t.hash(id, s.hashSize)...)
-		if len(b) > 1<<20 {
+		if len(b) > most {
 			s.log.append(recSmall, b)
 			b = b[:0]
 		}
