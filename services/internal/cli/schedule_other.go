@@ -1,0 +1,6 @@
+//go:build !linux
+
+package cli
+
+// TuneScheduler does nothing here.
+func TuneScheduler() {}
