@@ -10,6 +10,7 @@ import (
 
 func main() {
 	cli.TuneScheduler()
+	cli.TuneDescriptors()
 	cli.TuneMemory()
 	err := run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	os.Exit(cli.ExitCode(err))
