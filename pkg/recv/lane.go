@@ -58,6 +58,7 @@ type lane struct {
 	br    *bufio.Reader // not nil while small files pass
 	armed time.Time     // when the read deadline was last set
 
+	head    [wire.HeaderLen]byte
 	acks    []byte
 	last    wire.Ack // being extended; Count 0: none
 	written int64    // since the observer was told
@@ -182,17 +183,17 @@ func (l *lane) frames() error {
 // is read exactly, so that what follows can go straight to the store, unless
 // small files are passing and it is in the buffer already.
 func (l *lane) header() (wire.Header, error) {
-	var b [wire.HeaderLen]byte
+	b := l.head[:]
 	if l.br != nil && l.br.Buffered() > 0 {
 		if l.br.Buffered() < wire.HeaderLen {
 			if err := l.flush(); err != nil {
 				return wire.Header{}, err
 			}
 		}
-		if _, err := io.ReadFull(l.br, b[:]); err != nil {
+		if _, err := io.ReadFull(l.br, b); err != nil {
 			return wire.Header{}, cut(err)
 		}
-		return wire.ParseHeader(b[:])
+		return wire.ParseHeader(b)
 	}
 	if l.br != nil {
 		small.Put(l.br)
@@ -205,7 +206,7 @@ func (l *lane) header() (wire.Header, error) {
 	if err := l.arm(0); err != nil {
 		return wire.Header{}, err
 	}
-	n, err := l.conn.Read(b[:])
+	n, err := l.conn.Read(b)
 	if n == 0 && err != nil {
 		return wire.Header{}, err
 	}
@@ -214,7 +215,7 @@ func (l *lane) header() (wire.Header, error) {
 			return wire.Header{}, cut(err)
 		}
 	}
-	return wire.ParseHeader(b[:])
+	return wire.ParseHeader(b)
 }
 
 // cut turns an end inside a frame into an error that is not io.EOF.

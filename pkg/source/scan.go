@@ -197,7 +197,9 @@ func (w *walk) givenFile(r givenRoot) error {
 	if err == nil {
 		var in info
 		if in, err = d.lstat(name); err == nil && in.kind == kindFile {
-			w.file(d, idx, name, r.given, in)
+			if k, why := w.file(d, name, in); why != "" {
+				w.problem(r.given, k, why)
+			}
 			return w.flush(idx)
 		}
 	}
@@ -329,7 +331,9 @@ func (w *walk) content(ctx context.Context, d dir, idx uint32, list *names, at p
 		case kindDir:
 			subdirs = append(subdirs, i)
 		case kindFile:
-			w.file(d, idx, name, join(at.local, name), in)
+			if k, why := w.file(d, name, in); why != "" {
+				w.problem(join(at.local, name), k, why)
+			}
 		case kindLink:
 			w.link(d, name, at, in)
 		default:
@@ -365,10 +369,12 @@ func (w *walk) later(idx uint32, list *names, subdirs []int) error {
 
 // nameOK judges a name; a refused one is a problem.
 func (w *walk) nameOK(name string, at place, folded map[string]string) bool {
-	full := join(at.offered, name)
-	if _, err := transfer.ParsePath(full, w.s.cfg.Names); err != nil {
-		w.problem(join(at.local, name), transfer.Invalid, ProblemOf(err).Reason)
-		return false
+	// What is above was judged before; the path is joined only when it is not plain.
+	if at.offered == "" || len(at.offered)+1+len(name) > transfer.MaxPath || !transfer.ValidElement(name, w.s.cfg.Names) {
+		if _, err := transfer.ParsePath(join(at.offered, name), w.s.cfg.Names); err != nil {
+			w.problem(join(at.local, name), transfer.Invalid, ProblemOf(err).Reason)
+			return false
+		}
 	}
 	if w.s.cfg.Names == transfer.Portable {
 		key := transfer.FoldKey(transfer.Path(name))
@@ -381,19 +387,17 @@ func (w *walk) nameOK(name string, at place, folded map[string]string) bool {
 	return true
 }
 
-func (w *walk) file(d dir, _ uint32, name, localPath string, in info) {
+func (w *walk) file(d dir, name string, in info) (transfer.Kind, string) {
 	if !privileged() {
 		if err := d.readable(name); err != nil {
-			k, why := reason(err)
-			w.problem(localPath, k, why)
-			return
+			return reason(err)
 		}
 	}
 	if in.Size > transfer.MaxFileSize {
-		w.problem(localPath, transfer.Invalid, "it is larger than any transfer can be")
-		return
+		return transfer.Invalid, "it is larger than any transfer can be"
 	}
 	w.batch = append(w.batch, found{name: name, in: in})
+	return transfer.OK, ""
 }
 
 func (w *walk) special(localPath string, k kind) {

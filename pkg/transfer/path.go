@@ -63,6 +63,11 @@ func pathReason(s string, names Names) string {
 	return ""
 }
 
+// ValidElement reports whether e may be one element of a path, but for the first.
+func ValidElement(e string, names Names) bool {
+	return utf8.ValidString(e) && !strings.Contains(e, "/") && elementReason(e, names) == ""
+}
+
 func elementReason(e string, names Names) string {
 	switch {
 	case e == "":
@@ -72,11 +77,15 @@ func elementReason(e string, names Names) string {
 	case len(e) > MaxElement:
 		return "a name in the path is longer than 255 octets"
 	}
-	for _, r := range e {
-		if unicode.IsControl(r) {
+	for i, n := 0, 1; i < len(e); i += n {
+		r := rune(e[i])
+		if n = 1; r >= utf8.RuneSelf { // most names have none
+			r, n = utf8.DecodeRuneInString(e[i:])
+		}
+		if r < ' ' || r >= 0x7F && unicode.IsControl(r) {
 			return "the name has a control character"
 		}
-		if bidi(r) {
+		if r >= 0x061C && bidi(r) {
 			return "the name has a bidirectional control character"
 		}
 	}

@@ -206,3 +206,17 @@ func TestNamesOfEnums(t *testing.T) {
 		}
 	}
 }
+
+// TestValidElement compares elements with whole paths that end in them.
+func TestValidElement(t *testing.T) {
+	letter := rapid.OneOf(rapid.RuneFrom([]rune("ab.:*/\\~ \x00\x1f\x7f\u0085\u061c\u200e\u202a\u2069\ufffdçß日")), rapid.Rune())
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.OneOf(rapid.StringOf(letter), rapid.Just("\xff"), rapid.Just("con.txt"), rapid.Just(strings.Repeat("x", MaxElement+1))).Draw(t, "name")
+		for _, rule := range []Names{Posix, Portable} {
+			_, err := ParsePath("dir/"+name, rule)
+			if got, want := ValidElement(name, rule), err == nil && !strings.Contains(name, "/"); got != want {
+				t.Fatalf("%q by rule %v: %v, and dir/%q gives %v", name, rule, got, name, err)
+			}
+		}
+	})
+}
