@@ -278,7 +278,7 @@ func (b *bench) once(ctx context.Context, p *place, w *work, c contender, round 
 		t.profile = filepath.Join(b.profile, strings.NewReplacer("/", "-", " ", "-", "%", "").Replace(p.name+"-"+w.name+"-"+c.name))
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(t.out), os.RemoveAll(t.tmp), p.settle()) }()
-	if err := errors.Join(os.Mkdir(t.out, 0o755), os.Mkdir(t.tmp, 0o755)); err != nil {
+	if err := errors.Join(os.Mkdir(t.out, 0o755), os.Mkdir(t.tmp, 0o755), warm(w.bytes)); err != nil {
 		return s, err
 	}
 	limit := b.limit
