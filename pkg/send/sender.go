@@ -303,9 +303,10 @@ func (systemClock) Sleep(ctx context.Context, d time.Duration) error {
 const MaxLanes = 64
 
 // lanesAtFirst chooses how many lanes to begin with: as many as cores when there is
-// something to hash, one when the kernel does all the work (digest none; 2 GB in
-// memory on two cores: 2.5 s with one, 2.7 s with two), and four
-// on a path with delay or loss, where one lane's window is the limit.
+// something to hash or files are small (20,000 of 4 KiB, digest none: 0.33 s with
+// one lane on two cores, 0.26 s with two), one when the kernel does all the work
+// (2 GB in memory on two cores: 2.5 s with one, 2.7 s with two), and four on a path
+// with delay or loss, where one lane's window is the limit.
 func (t *Transfer) lanesAtFirst() int {
 	if t.cfg.Lanes > 0 {
 		return t.cfg.Lanes
@@ -314,8 +315,9 @@ func (t *Transfer) lanesAtFirst() int {
 	if t.cfg.Path.RTT >= 2*time.Millisecond || t.cfg.Path.Loss > 0 {
 		hint = 4
 	}
-	if t.cfg.Options.Algorithm != transfer.None {
-		hint = max(runtime.GOMAXPROCS(0), hint) // hashing is what more cores speed up
+	c, _ := t.cfg.Source.Counts() // so far
+	if t.cfg.Options.Algorithm != transfer.None || c.Bytes >= 0 && c.Bytes < c.Files*transfer.MinChunkSize {
+		hint = max(runtime.GOMAXPROCS(0), hint)
 	}
 	return min(4, hint)
 }
