@@ -9,3 +9,5 @@ import (
 
 // setUserTimeout does nothing: keepalive alone finds dead peers here.
 func setUserTimeout(*net.TCPConn, time.Duration) {}
+
+func newReader(*net.TCPConn) reader { return nil }
