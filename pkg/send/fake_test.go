@@ -64,6 +64,7 @@ type fake struct {
 	received int64
 
 	maxLanes  int
+	sums      bool // understands CommitPart.Sums
 	offerErr  func(p *transfer.OfferPart) error
 	commitErr func(p *transfer.CommitPart) error
 	// chunk is called for each chunk before it is acknowledged; it may change
@@ -84,7 +85,7 @@ func newFake(tb testing.TB) *fake {
 	}
 	f := &fake{
 		tb: tb, ln: ln, kept: map[transfer.Path]*fakeFile{}, seen: map[transfer.Session]bool{}, digests: map[uint32]transfer.FileDigest{},
-		conns: map[net.Conn]int{}, got: map[[2]uint32]int{}, maxLanes: 8,
+		conns: map[net.Conn]int{}, got: map[[2]uint32]int{}, maxLanes: 8, sums: true,
 	}
 	f.wg.Go(func() {
 		for {
@@ -150,7 +151,7 @@ func (f *fake) Negotiate(_ context.Context, p *transfer.OfferPart) (*transfer.An
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	a := &transfer.Answer{DataAddrs: []string{f.ln.Addr().String()}, MaxLanes: f.maxLanes, FreeBytes: 1 << 40}
+	a := &transfer.Answer{DataAddrs: []string{f.ln.Addr().String()}, MaxLanes: f.maxLanes, FreeBytes: 1 << 40, Sums: f.sums}
 	if f.receipt != nil {
 		return &transfer.Answer{Committed: f.receipt}, nil
 	}
@@ -326,6 +327,7 @@ func (f *fake) Commit(_ context.Context, p *transfer.CommitPart) (*transfer.Comm
 	for _, d := range p.Files {
 		f.digests[d.Index] = d
 	}
+	f.takeSums(p.Sums)
 	if !p.Last {
 		return &transfer.CommitResult{}, nil
 	}
@@ -354,6 +356,32 @@ func (f *fake) Commit(_ context.Context, p *transfer.CommitPart) (*transfer.Comm
 	f.receipt = &transfer.Receipt{ID: p.ID, FileCount: int64(len(f.files)), Counts: map[string]int64{"published": int64(len(f.files))}}
 	res.Receipt = f.receipt
 	return res, nil
+}
+
+// takeSums takes the digests of the next files that have chunks and were not skipped.
+func (f *fake) takeSums(sums []byte) {
+	if len(sums) > 0 && !f.sums {
+		f.tb.Error("sums came, and they are not understood")
+		return
+	}
+	n := digest.HashSize(f.alg)
+	for _, x := range f.files {
+		if _, known := f.digests[x.e.Index]; known || x.e.Type != transfer.Regular || f.skip != nil && f.skip(&x.e) {
+			continue
+		}
+		d := transfer.FileDigest{Index: x.e.Index, Size: x.e.Size, Digest: digest.Root(f.alg, 0, x.cs, nil)}
+		if x.e.Size > 0 && n > 0 {
+			if len(sums) < n {
+				return
+			}
+			d.Digest = transfer.Digest{Algorithm: f.alg, Sum: sums[:n:n]}
+			sums = sums[n:]
+		}
+		f.digests[x.e.Index] = d
+	}
+	if len(sums) > 0 {
+		f.tb.Errorf("%d octets of sums are left", len(sums))
+	}
 }
 
 func (f *fake) Abort(context.Context, transfer.ID, transfer.Session, string) error { return nil }

@@ -29,6 +29,7 @@ func TestAnyFailures(t *testing.T) {
 			write(t, filepath.Join(dir, fmt.Sprintf("%02d", i)), junk(s))
 		}
 		f := newFake(t)
+		f.sums = rapid.Bool().Draw(rt, "sums")
 		breakEvery := int64(rapid.IntRange(3, 40).Draw(rt, "break every"))
 		flip := int64(rapid.IntRange(1, 20).Draw(rt, "flip"))
 		restart := int64(rapid.IntRange(1, 30).Draw(rt, "restart"))
