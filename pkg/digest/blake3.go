@@ -105,7 +105,7 @@ func (t *subtree) sum(dst []byte, only bool) []byte {
 // sumBLAKE3 reads whole groups where they lie and copies only the rest.
 func sumBLAKE3(dst []byte, index uint32, chunkSize int64, only bool, data []byte) []byte {
 	if only && (!wide || len(data) <= group/2) {
-		h := hashers.Get().(*blake3.Hasher) //nolint:forcetypeassert,errcheck // see New
+		h := hashers.Get().(*blake3.Hasher) //nolint:forcetypeassert // see New
 		defer hashers.Put(h)
 		h.Reset()
 		_, _ = h.Write(data) // never fails

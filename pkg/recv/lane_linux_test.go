@@ -11,12 +11,12 @@ import (
 
 // TestReaderIsIdle sees that idle is called once before a read waits, and only then.
 func TestReaderIsIdle(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // local
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	far, err := net.Dial("tcp", ln.Addr().String()) //nolint:noctx // local
+	far, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestReaderIsIdle(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = near.Close() }()
-	r := newReader(near.(*net.TCPConn)) //nolint:forcetypeassert,errcheck // listens on TCP
+	r := newReader(near.(*net.TCPConn)) //nolint:forcetypeassert // listens on TCP
 	say := func(s string) error {
 		_, err := io.WriteString(far, s)
 		return err

@@ -77,7 +77,8 @@ func elementReason(e string, names Names) string {
 	case len(e) > MaxElement:
 		return "a name in the path is longer than 255 octets"
 	}
-	for i, n := 0, 1; i < len(e); i += n {
+	var n int
+	for i := 0; i < len(e); i += n {
 		r := rune(e[i])
 		if n = 1; r >= utf8.RuneSelf { // most names have none
 			r, n = utf8.DecodeRuneInString(e[i:])

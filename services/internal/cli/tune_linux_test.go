@@ -25,7 +25,7 @@ func TestTune(t *testing.T) {
 		return
 	}
 	for _, policy := range []int{unix.SCHED_NORMAL, unix.SCHED_IDLE} {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestTune$") //nolint:gosec,noctx // this program
+		cmd := exec.Command(os.Args[0], "-test.run=^TestTune$") //nolint:gosec // this program
 		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", variable, policy))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("policy %d: %v\n%s", policy, err, out)
