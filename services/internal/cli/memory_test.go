@@ -8,7 +8,7 @@ import (
 )
 
 func TestPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 4 << 20: 400, 8 << 20: 200, 16 << 20: 100, 32 << 20: 50, 105 << 20: 50, 1 << 40: 50} {
+	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 4 << 20: 400, 8 << 20: 200, 16 << 20: 100, 32 << 20: 50, 105 << 20: 40, 1 << 40: 40} {
 		if got := percent(live); got != want {
 			t.Errorf("%d octets: %d %%, want %d", live, got, want)
 		}
