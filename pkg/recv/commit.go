@@ -118,16 +118,19 @@ func (m *movement) takeDigests(p *transfer.CommitPart) error {
 	if len(p.Files) > m.r.cfg.Limits.PartEntries {
 		return bad("the part has %d digests, at most %d are allowed", len(p.Files), m.r.cfg.Limits.PartEntries)
 	}
-	if len(p.Sums) > transfer.MaxSums || len(p.Sums) > 0 && len(p.Files) > 0 {
-		return bad("the part has %d octets of sums, at most %d are allowed, and no other digests beside them", len(p.Sums), transfer.MaxSums)
+	if len(p.Sums) > transfer.MaxSums {
+		return bad("the part has %d octets of sums, at most %d are allowed", len(p.Sums), transfer.MaxSums)
+	}
+	if len(p.Sums) > 0 && len(p.Files) > 0 {
+		return bad("the part has sums and digests with sizes, one of them is allowed")
 	}
 	have.from(int(p.Part))
 	begin := have.next
-	add := func() error { return m.addDigests(p.Files) }
-	if len(p.Sums) > 0 {
-		add = func() error { return m.addSums(p.Sums) }
+	err := m.addDigests(p.Files)
+	if err == nil && len(p.Sums) > 0 {
+		err = m.addSums(p.Sums)
 	}
-	if err := add(); err != nil {
+	if err != nil {
 		have.cut(begin)
 		return err
 	}

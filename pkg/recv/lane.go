@@ -49,11 +49,13 @@ var small = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, smallBuf
 // lane is one data connection that proved its token. Its goroutine owns all
 // fields but ended and done.
 type lane struct {
-	m      *movement
-	stage  store.Stage
-	conn   net.Conn
-	tcp    *net.TCPConn // for splicing; nil when something must see the octets
-	raw    reader       // nil where it cannot be known whether a read would block
+	m     *movement
+	stage store.Stage
+	conn  net.Conn
+	tcp   *net.TCPConn // for splicing; nil when something must see the octets
+	// read reads and calls idle once before it waits for octets; nil where the
+	// octets are limited or it cannot be known whether a read would block.
+	read   func(p []byte, idle func() error) (int, error)
 	rate   *rate.Limiter
 	ctx    context.Context //nolint:containedctx // the lane's life
 	cancel context.CancelFunc
@@ -77,8 +79,8 @@ func newLane(ctx context.Context, m *movement, conn net.Conn) *lane {
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	l.ended.Store(running)
 	t, plain := conn.(*net.TCPConn)
-	if plain {
-		l.raw = newReader(t)
+	if plain && l.rate == nil {
+		l.read = newReader(t)
 	}
 	if plain && l.rate == nil && m.manifest.options.Algorithm == transfer.None {
 		l.tcp = t
@@ -194,7 +196,7 @@ func (l *lane) header() (wire.Header, error) {
 	b := l.head[:]
 	if l.br != nil && l.br.Buffered() > 0 {
 		if l.br.Buffered() < wire.HeaderLen {
-			if err := l.flushUnlessSeen(); err != nil {
+			if err := l.flushBeforeRead(); err != nil {
 				return wire.Header{}, err
 			}
 		}
@@ -261,8 +263,8 @@ func (n netReader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if l.rate == nil && l.raw != nil {
-		return l.raw.read(p, l.flush)
+	if l.read != nil {
+		return l.read(p, l.flush)
 	}
 	if l.rate == nil {
 		return l.conn.Read(p)
@@ -321,7 +323,7 @@ func (l *lane) small(h wire.Header) error {
 	}
 	n := int(h.Length)
 	if l.br.Buffered() < n {
-		if err := l.flushUnlessSeen(); err != nil {
+		if err := l.flushBeforeRead(); err != nil {
 			return err
 		}
 	}
@@ -356,6 +358,9 @@ func (l *lane) chunk(file, chunk uint32, n int64, skip bool) error {
 	defer l.m.unclaim(file, chunk)
 	var r io.Reader = l
 	if l.tcp != nil && (l.br == nil || l.br.Buffered() == 0) {
+		if err := l.flush(); err != nil { // of small files before: the store reads now
+			return err
+		}
 		if err := l.arm(l.m.r.cfg.Limits.StallTimeout + time.Duration(n/minRate)*time.Second); err != nil {
 			return err
 		}
@@ -406,18 +411,13 @@ func (l *lane) ack(file, chunk uint32, n int64) error {
 	return l.flush()
 }
 
-// flushUnlessSeen sends the records before a read that may block, where the read
-// itself does not see to it.
-func (l *lane) flushUnlessSeen() error {
-	if l.raw != nil && l.rate == nil {
+// flushBeforeRead sends the records before a read that may block, unless the read
+// itself does.
+func (l *lane) flushBeforeRead() error {
+	if l.read != nil {
 		return nil
 	}
 	return l.flush()
-}
-
-// reader reads from a connection and calls idle once before it waits for octets.
-type reader interface {
-	read(p []byte, idle func() error) (int, error)
 }
 
 // push ends the record that is being extended.

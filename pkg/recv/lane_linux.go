@@ -21,19 +21,17 @@ func setUserTimeout(c *net.TCPConn, d time.Duration) {
 	})
 }
 
-// rawReader is a reader over read(2), which says EAGAIN before it would block.
-type rawReader struct{ syscall.RawConn }
-
-func newReader(c *net.TCPConn) reader {
+// newReader reads by read(2), which says EAGAIN before it would block.
+func newReader(c *net.TCPConn) func(p []byte, idle func() error) (int, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil
 	}
-	return rawReader{raw}
+	return func(p []byte, idle func() error) (int, error) { return readIdle(raw, p, idle) }
 }
 
-func (r rawReader) read(p []byte, idle func() error) (n int, err error) {
-	failed := r.Read(func(fd uintptr) bool {
+func readIdle(raw syscall.RawConn, p []byte, idle func() error) (n int, err error) {
+	failed := raw.Read(func(fd uintptr) bool {
 		for {
 			n, err = unix.Read(int(fd), p)
 			if !errors.Is(err, unix.EINTR) {

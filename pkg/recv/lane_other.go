@@ -10,4 +10,5 @@ import (
 // setUserTimeout does nothing: keepalive alone finds dead peers here.
 func setUserTimeout(*net.TCPConn, time.Duration) {}
 
-func newReader(*net.TCPConn) reader { return nil }
+// newReader cannot tell here whether a read would block.
+func newReader(*net.TCPConn) func(p []byte, idle func() error) (int, error) { return nil }
