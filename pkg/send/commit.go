@@ -83,10 +83,11 @@ func (s *session) sendSums() (*transfer.CommitResult, error) {
 			}
 			part, sums = part+1, sums[:0]
 		}
-		before := len(sums)
-		if sums = h.appendDigest(sums, i, size); len(sums) == before {
+		d := h.digest(i, size)
+		if d.IsZero() {
 			return nil, transfer.Errorf(transfer.Internal, "commit", src.LocalPath(i), "a chunk was not hashed")
 		}
+		sums = append(sums, d.Sum...)
 	}
 	return s.commitCall(&transfer.CommitPart{Part: part, Last: true, Sums: sums})
 }

@@ -176,21 +176,6 @@ func (h *hashes) digest(file uint32, size int64) transfer.Digest {
 	return digest.Root(h.alg, size, b.chunkSize, b.hashes)
 }
 
-// appendDigest appends what digest is of a file that has chunks, and nothing when
-// a hash is missing.
-func (h *hashes) appendDigest(dst []byte, file uint32, size int64) []byte {
-	h.mu.RLock()
-	if h.big[file] == nil {
-		defer h.mu.RUnlock()
-		if slot := h.slot(file); !zero(slot) {
-			dst = append(dst, slot...)
-		}
-		return dst
-	}
-	h.mu.RUnlock()
-	return append(dst, h.digest(file, size).Sum...)
-}
-
 var zeros [32]byte
 
 func zero(b []byte) bool { return bytes.Equal(b, zeros[:len(b)]) }

@@ -18,8 +18,17 @@ func TuneDescriptors() {
 			return // the table grows when it has to
 		}
 		defer func() { _ = unix.Close(fd) }()
-		if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, descriptors-1); err == nil {
+		if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, roomFor()-1); err == nil {
 			_ = unix.Close(high)
 		}
 	}()
+}
+
+// roomFor is descriptors, or what the process may have at most.
+func roomFor() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > descriptors {
+		return descriptors
+	}
+	return int(limit.Cur) //nolint:gosec // at most descriptors
 }

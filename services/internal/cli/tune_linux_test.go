@@ -68,11 +68,11 @@ func tuned(t *testing.T, policy uint32) {
 		}
 		_, rest, _ := strings.Cut(string(status), "\nFDSize:")
 		line, _, _ := strings.Cut(rest, "\n")
-		if n, _ := strconv.Atoi(strings.TrimSpace(line)); n >= descriptors {
+		if n, _ := strconv.Atoi(strings.TrimSpace(line)); n >= roomFor() {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("there is room for %s descriptors, want %d", strings.TrimSpace(line), descriptors)
+			t.Fatalf("there is room for %s descriptors, want %d", strings.TrimSpace(line), roomFor())
 		}
 	}
 }
